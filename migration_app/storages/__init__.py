@@ -1,0 +1,1 @@
+"""One module per protocol; pure asyncio and bytes, no Django, nothing of jobs."""

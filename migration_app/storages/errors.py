@@ -1,0 +1,77 @@
+"""Errors of storages, the only ones that leave this folder.
+
+StorageError
+├── ConnectFailed         no connection: name, refused, time-out, handshake
+├── AuthenticationFailed  the server said no to who we are
+├── HostKeyRejected       changed, unknown under `strict`, or not the one that was demanded
+├── ConnectionLost        was there, is gone                        (transient)
+├── NotFound              no such file or folder
+├── PermissionDenied
+├── AlreadyExists
+├── NotAFolder / IsAFolder
+├── NoSpace               disk full or quota
+├── NameRefused           a name from outside that must not be used
+├── SourceChanged         the file is not what was listed any more
+└── OperationFailed       anything else the server said
+"""
+
+
+class StorageError(Exception):
+    """Something a storage could not do. The message is one short sentence for people, without secrets."""
+
+    is_transient = False
+    """Whether the same thing may work a moment later."""
+
+
+class ConnectFailed(StorageError):
+    """No connection could be made."""
+
+
+class AuthenticationFailed(StorageError):
+    """The server refused the user name, password or key."""
+
+
+class HostKeyRejected(StorageError):
+    """The server's key is not the one that was pinned or demanded, or is unknown where none may be."""
+
+
+class ConnectionLost(StorageError):
+    """The connection broke."""
+
+    is_transient = True
+
+
+class NotFound(StorageError):
+    """No such file or folder."""
+
+
+class PermissionDenied(StorageError):
+    """Not allowed."""
+
+
+class AlreadyExists(StorageError):
+    """Something of that name is there already."""
+
+
+class NotAFolder(StorageError):
+    """A file is where a folder should be."""
+
+
+class IsAFolder(StorageError):
+    """A folder is where a file should be."""
+
+
+class NoSpace(StorageError):
+    """The disk is full or the quota used up."""
+
+
+class NameRefused(StorageError):
+    """A name from outside that must not be used."""
+
+
+class SourceChanged(StorageError):
+    """The file is not what was listed any more."""
+
+
+class OperationFailed(StorageError):
+    """Anything else that the other side refused."""

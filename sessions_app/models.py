@@ -1,0 +1,205 @@
+"""The rows of the durable job engine. They know nothing of migrations."""
+
+import uuid
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind, ShardState
+
+
+class Role(models.TextChoices):
+    """What a person may do: an owner everything, an operator their own jobs."""
+
+    OWNER = "owner"
+    OPERATOR = "operator"
+
+
+class User(AbstractUser):
+    """A person who signs in."""
+
+    role = models.CharField(max_length=16, choices=Role, default=Role.OPERATOR)
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this account may do everything, the host's own folders included."""
+        return self.role == Role.OWNER
+
+
+class ApiToken(models.Model):
+    """A bearer token; only its SHA-256 is stored."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    label = models.CharField(max_length=100, blank=True)
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.label or f"token {self.pk}"
+
+
+class SignInLink(models.Model):
+    """A one-time token behind a printed link; only its SHA-256 is stored. It does not expire unused."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sign_in_links")
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def active(self) -> "JobQuerySet":
+        return self.filter(status__in=ACTIVE)
+
+    def finished(self) -> "JobQuerySet":
+        return self.filter(status__in=FINISHED)
+
+    def owned_by(self, user: User) -> "JobQuerySet":
+        return self.filter(owner=user)
+
+
+class Job(models.Model):
+    """A durable session. `status` moves only through `transitions.move`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    type = models.CharField(max_length=16)
+    status = models.CharField(max_length=16, choices=JobStatus, default=JobStatus.PENDING)
+    desired = models.CharField(max_length=16, choices=Desired, default=Desired.RUN)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="jobs")
+    title = models.CharField(max_length=500, blank=True)
+    attempt = models.PositiveIntegerField(default=1)
+    """Number of the run: 1 at first, one more after each retry; events carry it as `run`."""
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL)
+    params = models.JSONField(default=dict)
+    """What the runner needs: ids, roots and options, never a secret."""
+    public = models.JSONField(default=dict)
+    """What the answer shows of the request: source_config and dest_config, without secrets."""
+    progress = models.JSONField(null=True, blank=True)
+    progress_at = models.DateTimeField(null=True, blank=True)
+    curve = models.JSONField(default=list)
+    """At most 240 points [elapsed seconds, bytes a second, files a second], thinned as the job grows."""
+    result = models.JSONField(null=True, blank=True)
+    error_message = models.TextField(blank=True)
+    open_shards = models.PositiveIntegerField(default=0)
+    """Prepare and work shards that have not ended; at 0 the finish shard is queued."""
+    event_seq = models.PositiveIntegerField(default=0)
+    """`seq` of the job's last event."""
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    user_agent = models.CharField(max_length=500, blank=True)
+    client_ip = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["owner", "-created_at", "-id"], name="job_by_owner"),
+            models.Index(fields=["status", "completed_at"], name="job_by_status"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ACTIVE
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+
+class JobClaim(models.Model):
+    """A tree that a job writes to; two jobs whose claims overlap never run at once."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="claims")
+    key = models.CharField(max_length=500, db_index=True)
+    """Which server, as in `sftp://user@host:22`."""
+    path = models.CharField(max_length=4096 * 4)
+    """Absolute path without a trailing slash; the empty text is the server's root."""
+
+
+class Shard(models.Model):
+    """A piece of a job that one worker does under a lease. `attempt` is the fencing token."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="shards")
+    number = models.PositiveIntegerField()
+    kind = models.CharField(max_length=16, choices=ShardKind)
+    state = models.CharField(max_length=16, choices=ShardState, default=ShardState.WAITING)
+    attempt = models.PositiveIntegerField(default=0)
+    deaths = models.PositiveIntegerField(default=0)
+    """Leases that expired without a checkpoint since the last one."""
+    owner = models.CharField(max_length=64, blank=True)
+    """Id of the worker that holds the lease."""
+    lease_until = models.DateTimeField(null=True, blank=True)
+    message = models.CharField(max_length=64, blank=True)
+    """The queue's id of the message that delivers this shard."""
+    cursor = models.JSONField(null=True, blank=True)
+    """Where the next attempt goes on; its form belongs to the runner."""
+    counters = models.JSONField(default=dict)
+    """Whole numbers by name; the job's progress is their sum over all shards."""
+    payload = models.JSONField(default=dict)
+    """What the shard is to do; its form belongs to the runner."""
+
+    class Meta:
+        ordering = ["job", "number"]
+        indexes = [models.Index(fields=["state", "lease_until"], name="shard_by_state")]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="shard_number_within_job")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number} of {self.job_id}"
+
+
+class JobEvent(models.Model):
+    """One line of the append-only log: audit trail, replay log and outbox in one."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    seq = models.PositiveIntegerField()
+    """1, 2, 3 … within the job, without a hole."""
+    type = models.CharField(max_length=32)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["job", "seq"], name="seq_within_job")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.seq} of {self.job_id}"
+
+
+class Worker(models.Model):
+    """A worker process that was heard of."""
+
+    id = models.CharField(primary_key=True, max_length=64)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    queues = models.CharField(max_length=100)
+    started_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"worker {self.pid} on {self.host}"
+
+
+class Chore(models.Model):
+    """A periodic task of the engine; whoever wins the conditional UPDATE of `next_at` does it."""
+
+    name = models.CharField(primary_key=True, max_length=32)
+    next_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,183 @@
+"""What a type of job does, as the engine sees it.
+
+`settings.JOB_RUNNERS` names a `Runner` subclass for each type of job; it is imported on first use.
+A runner never writes a Job, Shard or JobEvent row: it hands what it found to its context, which
+writes it in one fenced transaction.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class JobFailed(Exception):
+    """The whole job fails with this sentence; people read it, so it holds no secret."""
+
+
+class StopRequested(Exception):
+    """The shard must stop here: it was told to drain or the job is being cancelled."""
+
+
+class LeaseLost(Exception):
+    """Another worker has the shard now; nothing more may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A tree that a job is going to write to: which server, and the absolute path on it."""
+
+    key: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be appended: `phase`, `file_failed` or `log`, with its data."""
+
+    type: str
+    data: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a runner may use to word the progress of a job."""
+
+    status: str
+    """The job's state, one of `states.JobStatus`."""
+    params: Json
+    counters: Mapping[str, int]
+    """Summed over all shards."""
+    current: Json
+    """What the last checkpoint said is going on: phase, current_file and the like."""
+    previous: Json | None
+    """The progress before this one."""
+    now: datetime
+    started_at: datetime | None
+    error_message: str = ""
+    waiting_for: str = ""
+    """A sentence that says which job this one waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: its result, and why it failed if it did."""
+
+    result: Json
+    error: str = ""
+
+
+class ShardContext(Protocol):
+    """What a runner may do while it holds a shard's lease. All methods are for the task's thread."""
+
+    job_id: UUID
+    owner_id: int
+    params: Json
+    number: int
+    payload: Json
+    cursor: Any
+    counters: dict[str, int]
+    """This shard's counters; change them in place, the next checkpoint saves them."""
+
+    def checkpoint(
+        self,
+        *,
+        cursor: Any = ...,
+        current: Json | None = None,
+        events: Sequence[NewEvent] = (),
+        write: Callable[[], None] | None = None,
+        shards: Sequence[Json] = (),
+    ) -> None:
+        """Save in one transaction: the shard (fenced), what `write` writes, new work shards, progress, events.
+
+        `write` runs after the fenced UPDATE. `cursor` is left alone when not given. `shards` are payloads
+        of new work shards. Renews the lease. Raises LeaseLost; raises StopRequested after saving when
+        the shard must stop.
+        """
+
+    def stream(self, source: AsyncIterator[T], *, most: int = 1000) -> Iterator[list[T]]:
+        """Run an async iterator in the process's event-loop thread and give what it yields, in lists.
+
+        A list comes when 0.5 s have passed (0.2 s for the first) or `most` items have come, and may be
+        empty: the caller checkpoints each time, which renews the lease. What the iterator raises is raised here. When
+        the shard must stop, the iterator is cancelled, what it had yielded is still given, and the
+        caller's next checkpoint raises StopRequested.
+        """
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the event-loop thread and wait for it, renewing the lease meanwhile."""
+
+    def is_lease_valid(self) -> bool:
+        """Whether this process may still send anything; cheap, and safe to call from any thread."""
+
+    def on_abort(self, abort: Callable[[], None]) -> None:
+        """Have `abort` called in the event-loop thread as soon as the lease is lost."""
+
+
+class Runner(ABC):
+    """One type of job. A new instance serves each shard."""
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def prepare(self, context: ShardContext) -> None:
+        """Find the work: fill the rows, add work shards. Raises JobFailed."""
+
+    def work(self, context: ShardContext) -> None:
+        """Do one work shard. Raises JobFailed."""
+
+    @abstractmethod
+    def finish(self, context: ShardContext) -> Outcome:
+        """Run once after all other shards ended. Raises JobFailed."""
+
+    @classmethod
+    def claims(cls, params: Json) -> list[Claim]:
+        """The trees that the job writes to."""
+        return []
+
+    @classmethod
+    @abstractmethod
+    def progress(cls, snapshot: Snapshot) -> Json:
+        """The progress object of the HTTP contract; a pure function."""
+
+
+def runner_class(job_type: str) -> type[Runner]:
+    """The class that runs a type of job; raises KeyError for an unknown type."""
+    found = import_string(settings.JOB_RUNNERS[job_type])
+    if not (isinstance(found, type) and issubclass(found, Runner)):
+        raise TypeError(f"{settings.JOB_RUNNERS[job_type]} is not a Runner.")
+    return found
+
+
+def sum_counters(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Counters added up by name."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+@dataclass(slots=True)
+class Submission:
+    """A job to be, as the code that validated a request hands it to `jobs.submit`."""
+
+    type: str
+    owner_id: int
+    title: str
+    params: Json
+    public: Json
+    idempotency_key: str | None = None
+    request_digest: str = ""
+    user_agent: str = ""
+    client_ip: str = ""
+    parent_id: UUID | None = None
+    id: UUID | None = field(default=None)
