@@ -77,8 +77,6 @@ class Job(models.Model):
     """What the answer shows of the request: source_config and dest_config, without secrets."""
     progress = models.JSONField(null=True, blank=True)
     progress_at = models.DateTimeField(null=True, blank=True)
-    curve = models.JSONField(default=list)
-    """At most 240 points [elapsed seconds, bytes a second, files a second], thinned as the job grows."""
     result = models.JSONField(null=True, blank=True)
     error_message = models.TextField(blank=True)
     open_shards = models.PositiveIntegerField(default=0)

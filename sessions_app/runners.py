@@ -103,12 +103,15 @@ class ShardContext(Protocol):
         the shard must stop.
         """
 
-    def stream(self, source: AsyncIterator[T], *, most: int = 1000) -> Iterator[list[T]]:
+    def stream(
+        self, source: AsyncIterator[T], *, most: int = 1000, weight: Callable[[T], int] | None = None
+    ) -> Iterator[list[T]]:
         """Run an async iterator in the process's event-loop thread and give what it yields, in lists.
 
-        A list comes when 0.5 s have passed (0.2 s for the first) or `most` items have come, and may be
-        empty: the caller checkpoints each time, which renews the lease. What the iterator raises is raised here. When
-        the shard must stop, the iterator is cancelled, what it had yielded is still given, and the
+        A list comes when 0.5 s have passed (0.2 s for the first) or items that weigh `most` have come
+        (each weighs 1 without `weight`), and may be empty: the caller checkpoints each time, which
+        renews the lease. What the iterator raises is raised here, after what it had yielded. When the
+        shard must stop, the iterator is cancelled, what it had yielded is still given, and the
         caller's next checkpoint raises StopRequested.
         """
 
@@ -119,7 +122,7 @@ class ShardContext(Protocol):
         """Whether this process may still send anything; cheap, and safe to call from any thread."""
 
     def on_abort(self, abort: Callable[[], None]) -> None:
-        """Have `abort` called in the event-loop thread as soon as the lease is lost."""
+        """Have `abort` called in the event-loop thread as soon as the lease is lost; the latest one counts."""
 
 
 class Runner(ABC):

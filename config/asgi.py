@@ -1,0 +1,13 @@
+"""The ASGI application: Django behind the gate that lets streams out."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+_django = get_asgi_application()
+
+from sessions_app.gate import Gate  # noqa: E402 - models load only after Django is set up
+from sessions_app.sse import SseStreamer  # noqa: E402
+
+application = Gate(_django, SseStreamer())  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""Who sends a request: an API token, or a browser's session with CSRF."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+from rest_framework import authentication, exceptions
+from rest_framework.request import Request
+
+from sessions_app import accounts
+from sessions_app.models import ApiToken, User
+
+LAST_USE_STEP = timedelta(minutes=1)
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Bearer <token>`, or `Token <token>`."""
+
+    def authenticate(self, request: Request) -> tuple[User, str] | None:
+        """The token's account; None without the header; raises AuthenticationFailed for an unknown one."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() not in ("bearer", "token"):
+            return None
+        user = accounts.user_of_token(token.strip())
+        if user is None:
+            raise exceptions.AuthenticationFailed("The API token is not valid.")
+        now = timezone.now()
+        # At most one write a minute: reading must not queue up behind the database's writer.
+        ApiToken.objects.filter(digest=accounts.digest(token.strip())).exclude(
+            last_used_at__gt=now - LAST_USE_STEP
+        ).update(last_used_at=now)
+        return user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        """Makes REST framework answer 401, not 403, to who is not signed in."""
+        return "Bearer"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The browser's session. Without login the middleware has checked the origin, and there is no cookie to abuse."""
+
+    def enforce_csrf(self, request: Request) -> None:
+        """Raises PermissionDenied when the CSRF token is missing or wrong."""
+        if not settings.NO_LOGIN:
+            super().enforce_csrf(request)

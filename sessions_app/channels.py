@@ -1,0 +1,59 @@
+"""Who may listen to what, in django-eventstream's terms: a channel for each job, one for each person."""
+
+from typing import Any
+from uuid import UUID
+
+from django_eventstream.channelmanager import DefaultChannelManager
+from django_eventstream.event import Event
+from django_eventstream.storage import StorageBase
+
+from sessions_app import events
+from sessions_app.models import Job, JobEvent, User
+
+
+def job_channel(job_id: UUID) -> str:
+    """The channel of one job."""
+    return f"job-{job_id}"
+
+
+def person_channel(user_id: int) -> str:
+    """The channel of all jobs of a person."""
+    return f"person-{user_id}"
+
+
+class JobChannelManager(DefaultChannelManager):
+    """A person hears their own jobs and nobody else's."""
+
+    def can_read_channel(self, user: User | None, channel: str) -> bool:
+        """Whether `user` (None: not signed in) may listen to `channel`."""
+        kind, _, name = channel.partition("-")
+        if user is None:
+            return False
+        if kind == "person":
+            return name == str(user.pk)
+        return kind == "job" and Job.objects.filter(pk=name, owner=user).exists()
+
+
+class JobEventStorage(StorageBase):
+    """The event log as django-eventstream's storage: it is read here, and written only by `events.append`."""
+
+    def get_events(self, channel: str, last_id: int, limit: int = 100) -> list[Event]:
+        """At most `limit` events of a channel after `last_id`, oldest first."""
+        rows = rows_of(channel).filter(pk__gt=last_id).order_by("pk")[:limit]
+        return [Event(channel, row.type, events.payload(row), id=row.pk) for row in rows]
+
+    def get_current_id(self, channel: str) -> int:
+        """The id of the channel's last event, 0 when there is none."""
+        return rows_of(channel).order_by("-pk").values_list("pk", flat=True).first() or 0
+
+    def append_event(self, channel: str, event_type: str, data: Any) -> Event:
+        """Refused: an event belongs into the transaction of what it tells."""
+        raise TypeError("Events are written with the rows that they tell of.")
+
+
+def rows_of(channel: str) -> Any:
+    """The log's rows of a channel."""
+    kind, _, name = channel.partition("-")
+    if kind == "person":
+        return JobEvent.objects.filter(job__owner_id=name)
+    return JobEvent.objects.filter(job_id=name)

@@ -1,0 +1,57 @@
+"""Two jobs whose destination trees overlap never run at once: the later one waits and says for which."""
+
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from sessions_app import events, transitions
+from sessions_app.models import Chore, Job, JobClaim
+from sessions_app.runners import NewEvent
+from sessions_app.states import JobStatus
+
+_HOLDING = (JobStatus.RUNNING, JobStatus.PAUSED)
+
+
+def is_overlapping(one: str, other: str) -> bool:
+    """Whether one path holds the other; both absolute, the root as the empty text.
+
+    >>> is_overlapping("/srv/a", "/srv/a/b"), is_overlapping("/srv/a", "/srv/ab"), is_overlapping("", "/x")
+    (True, False, True)
+    """
+    return (one + "/").startswith(other + "/") or (other + "/").startswith(one + "/")
+
+
+def start(job_id: UUID) -> bool:
+    """Move a pending job to running unless an active job holds an overlapping tree; False when it must wait.
+
+    Runs in the caller's transaction, which holds one lock for all jobs until it ends.
+    """
+    with transaction.atomic():
+        lock, _ = Chore.objects.get_or_create(name="claims", defaults={"next_at": timezone.now()})
+        Chore.objects.filter(pk=lock.pk).update(next_at=timezone.now())
+        holder = _holder_of(job_id)
+        if holder is None:
+            transitions.move(job_id, JobStatus.RUNNING)
+            return True
+        _tell(job_id, holder)
+        return False
+
+
+def _holder_of(job_id: UUID) -> Job | None:
+    for claim in JobClaim.objects.filter(job_id=job_id):
+        others = JobClaim.objects.filter(key=claim.key, job__status__in=_HOLDING).exclude(job_id=job_id)
+        for other in others.select_related("job"):
+            if is_overlapping(claim.path, other.path):
+                return other.job
+    return None
+
+
+def _tell(job_id: UUID, holder: Job) -> None:
+    owner_id, progress = Job.objects.values_list("owner_id", "progress").get(pk=job_id)
+    # Only the owner of both may know which job it is.
+    name = f"session {holder.id}" if holder.owner_id == owner_id else "another job"
+    sentence = f"Waits for {name}, which writes to the same folder."
+    if (progress or {}).get("message") != sentence:
+        transitions.refresh_progress(job_id, waiting_for=sentence)
+        events.append(job_id, [NewEvent("log", {"level": "info", "message": sentence})])

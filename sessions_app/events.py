@@ -1,0 +1,43 @@
+"""The append-only event log of jobs."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.utils import timezone
+
+from sessions_app.models import Job, JobEvent
+from sessions_app.runners import NewEvent
+
+ENDINGS = ("complete", "failed", "cancelled")
+"""Events that end a run of a job."""
+
+
+def append(job_id: UUID, events: Sequence[NewEvent]) -> None:
+    """Append events inside the caller's transaction; `seq` comes from the Job row, which stays locked."""
+    if not events:
+        return
+    Job.objects.filter(pk=job_id).update(event_seq=F("event_seq") + len(events))
+    last, run = Job.objects.values_list("event_seq", "attempt").get(pk=job_id)
+    now = timezone.now()
+    JobEvent.objects.bulk_create(
+        JobEvent(
+            job_id=job_id,
+            seq=last - len(events) + 1 + index,
+            type=event.type,
+            data={"run": run, **event.data},
+            created_at=now,
+        )
+        for index, event in enumerate(events)
+    )
+
+
+def payload(event: JobEvent) -> dict[str, Any]:
+    """What a listener gets as `data`: job_id, seq, run, at and the event's own fields."""
+    return {
+        "job_id": str(event.job_id),
+        "seq": event.seq,
+        "at": event.created_at.isoformat().replace("+00:00", "Z"),
+        **event.data,
+    }

@@ -1,0 +1,279 @@
+"""Running one shard: claim it, hand it to its runner, write what came of it. All under the fencing token."""
+
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import transaction
+
+from sessions_app import claims, events, leases, transitions
+from sessions_app.ioloop import loop_thread
+from sessions_app.leases import Lease
+from sessions_app.models import Job, Shard
+from sessions_app.runners import (
+    JobFailed,
+    Json,
+    LeaseLost,
+    NewEvent,
+    Outcome,
+    StopRequested,
+    runner_class,
+)
+from sessions_app.states import FINISHED, Desired, JobStatus, ShardKind, ShardState
+from sessions_app.streaming import Pump
+from sessions_app.transitions import IllegalMove
+from sessions_app.watch import StopSign, watcher
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FIRST_CHECKPOINT_S = 0.2
+CHECKPOINT_S = 0.5
+PROGRESS_S = 0.25
+_UNCHANGED: Any = object()
+
+QueueWaiting = Callable[[UUID], None]
+
+
+class LeasedShard:
+    """The `runners.ShardContext` of a shard that this process holds."""
+
+    def __init__(self, lease: Lease, queue_waiting: QueueWaiting) -> None:
+        shard = Shard.objects.select_related("job").get(pk=lease.shard_id)
+        self.lease = lease
+        self.kind = shard.kind
+        self.job_id = lease.job_id
+        self.job_type = shard.job.type
+        self.owner_id = shard.job.owner_id
+        self.params: Json = shard.job.params
+        self.number = shard.number
+        self.payload: Json = shard.payload
+        self.cursor = shard.cursor
+        self.counters: dict[str, int] = dict(shard.counters)
+        self.sign = StopSign(lease, self._stop)
+        self._queue_waiting = queue_waiting
+        self._cancel: Callable[[], None] | None = None
+        self._abort: Callable[[], None] | None = None
+        self._progress_due = 0.0
+        self._saved_once = False
+
+    def checkpoint(
+        self,
+        *,
+        cursor: Any = _UNCHANGED,
+        current: Json | None = None,
+        events: Sequence[NewEvent] = (),
+        write: Callable[[], None] | None = None,
+        shards: Sequence[Json] = (),
+    ) -> None:
+        """See `runners.ShardContext`."""
+        save: Json = {} if cursor is _UNCHANGED else {"cursor": cursor}
+        with transaction.atomic():
+            # The checkpoint of a shard that was only just claimed proves nothing yet.
+            self.lease.flush(counters=self.counters, keeps_deaths=not self._saved_once, **save)
+            self._write(current, events, write, shards)
+        self._saved_once = True
+        if cursor is not _UNCHANGED:
+            self.cursor = cursor
+        if shards:
+            self._queue_waiting(self.job_id)
+        if self.sign.reason:
+            raise StopRequested(self.sign.reason)
+
+    def _write(
+        self,
+        current: Json | None,
+        new_events: Sequence[NewEvent],
+        write: Callable[[], None] | None,
+        shards: Sequence[Json],
+    ) -> None:
+        if write is not None:
+            write()
+        leases.add_work(self.job_id, shards)
+        now = time.monotonic()
+        if now >= self._progress_due:
+            self._progress_due = now + PROGRESS_S
+            transitions.refresh_progress(self.job_id, current=current)
+        events.append(self.job_id, new_events)
+
+    def stream(
+        self, source: AsyncIterator[T], *, most: int = 1000, weight: Callable[[T], int] | None = None
+    ) -> Iterator[list[T]]:
+        """See `runners.ShardContext`."""
+        pump = Pump(loop_thread(), source, most=most, weight=weight or (lambda _: 1))
+        self._cancel = pump.cancel
+        if self.sign.reason:
+            pump.cancel()
+        try:
+            for items in pump.lists(first_s=FIRST_CHECKPOINT_S, interval_s=CHECKPOINT_S):
+                if self.sign.reason == "lost":
+                    raise LeaseLost(f"shard {self.lease.shard_id}")
+                yield items
+            if self.sign.reason:
+                yield []
+                raise StopRequested(self.sign.reason)
+        finally:
+            self._cancel = None
+            pump.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """See `runners.ShardContext`."""
+
+        async def once() -> AsyncIterator[T]:
+            yield await coroutine
+
+        result: list[T] = []
+        with contextlib.closing(self.stream(once(), most=1)) as lists:  # type: ignore[type-var]
+            for items in lists:
+                result += items
+                if not items:
+                    self.checkpoint()
+        return result[0]
+
+    def is_lease_valid(self) -> bool:
+        """See `runners.ShardContext`."""
+        return self.lease.is_valid() and self.sign.reason != "lost"
+
+    def on_abort(self, abort: Callable[[], None]) -> None:
+        """See `runners.ShardContext`."""
+        self._abort = abort
+
+    def _stop(self, reason: str) -> None:
+        logger.info("Shard %s stops: %s", self.lease.shard_id, reason)
+        if reason == "lost" and self._abort is not None:
+            loop_thread().call_soon(self._abort)
+        if self._cancel is not None:
+            self._cancel()
+
+
+def run(shard_id: int, attempt: int, *, worker_id: str, queue_waiting: QueueWaiting) -> bool:
+    """Run a shard if it still waits under this attempt; True when its job ended with it."""
+    lease = _claim(shard_id, attempt, worker_id)
+    if lease is None:
+        return Job.objects.filter(shards__pk=shard_id, status__in=FINISHED).exists()
+    context = LeasedShard(lease, queue_waiting)
+    watcher.watch(context.sign)
+    try:
+        _run_claimed(context)
+    except LeaseLost:
+        logger.warning("Shard %s was lost to another worker; stopped.", shard_id)
+        return False
+    except StopRequested:
+        _release(context)
+    except JobFailed as error:
+        _fail(context, str(error))
+    except Exception as error:
+        logger.exception("Shard %s failed unexpectedly", shard_id)
+        _fail(
+            context,
+            f"Haulier itself failed ({type(error).__name__}); the server's log has the details under {context.job_id}.",
+        )
+    finally:
+        watcher.forget(context.sign)
+    return settle(context.job_id, queue_waiting)
+
+
+def _claim(shard_id: int, attempt: int, worker_id: str) -> Lease | None:
+    with transaction.atomic():
+        lease = leases.claim(shard_id, attempt, worker_id)
+        if lease is None:
+            return None
+        status, desired = Job.objects.values_list("status", "desired").get(pk=lease.job_id)
+        if desired == Desired.CANCEL or status in FINISHED:
+            lease.flush(state=ShardState.CANCELLED)
+            return None
+        if status == JobStatus.PAUSED:
+            lease.flush(state=ShardState.WAITING, keeps_deaths=True)
+            return None
+        if status == JobStatus.PENDING and not claims.start(lease.job_id):
+            lease.flush(state=ShardState.WAITING)
+            return None
+    return lease
+
+
+def _run_claimed(context: LeasedShard) -> None:
+    runner = runner_class(context.job_type)()
+    if context.kind == ShardKind.FINISH:
+        outcome = runner.finish(context)
+        with transaction.atomic():
+            context.lease.flush(state=ShardState.DONE, counters=context.counters)
+            _end(context.job_id, outcome)
+        return
+    if context.kind == ShardKind.PREPARE:
+        runner.prepare(context)
+    else:
+        runner.work(context)
+    with transaction.atomic():
+        context.lease.flush(state=ShardState.DONE, counters=context.counters)
+        transitions.refresh_progress(context.job_id)
+        leases.close_work(context.job_id)
+
+
+def _end(job_id: UUID, outcome: Outcome) -> None:
+    target = JobStatus.FAILED if outcome.error else JobStatus.COMPLETED
+    try:
+        transitions.move(job_id, target, outcome=outcome)
+    except IllegalMove as error:
+        # A cancel that came first has won; the log says so.
+        logger.info("Job %s is %s already.", job_id, error.status)
+
+
+def _release(context: LeasedShard) -> None:
+    """Give up a shard that was told to stop: cancelled with its job, else back to waiting for the next worker."""
+    state = ShardState.CANCELLED if context.sign.reason == "cancel" else ShardState.WAITING
+    try:
+        with transaction.atomic():
+            context.lease.flush(state=state, counters=context.counters)
+    except LeaseLost:
+        logger.warning("Shard %s was taken over while it stopped.", context.lease.shard_id)
+
+
+def _fail(context: LeasedShard, error: str) -> None:
+    """Fail the shard and with it the job."""
+    try:
+        with transaction.atomic():
+            context.lease.flush(state=ShardState.FAILED, counters=context.counters)
+            transitions.move(context.job_id, JobStatus.FAILED, reason=error)
+    except LeaseLost:
+        logger.warning("Shard %s was taken over before it could fail.", context.lease.shard_id)
+    except IllegalMove as move:
+        logger.info("Job %s is %s already.", context.job_id, move.status)
+
+
+def settle(job_id: UUID, queue_waiting: QueueWaiting) -> bool:
+    """Bring a job's shards in line with its state after one of them ended; True when the job has ended.
+
+    Harmless at any time and when run twice; the reconciler calls it as well.
+    """
+    found = Job.objects.filter(pk=job_id).values_list("status", "desired").first()
+    if found is None:
+        return True
+    status, desired = found
+    if status in FINISHED:
+        leases.fence_off(job_id)
+        return True
+    if desired == Desired.CANCEL:
+        return settle_cancel(job_id)
+    if not watcher.is_draining:
+        queue_waiting(job_id)
+    return False
+
+
+def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:
+    """Cancel a job whose owner wants it so: at once when nothing of it runs, or `by_force`; True when it ended."""
+    states = [ShardState.WAITING, ShardState.QUEUED]
+    if by_force:
+        states.append(ShardState.RUNNING)
+    leases.fence_off(job_id, states=states)
+    if Shard.objects.filter(job_id=job_id, state=ShardState.RUNNING).exists():
+        return False
+    try:
+        transitions.move(job_id, JobStatus.CANCELLED)
+    except IllegalMove:
+        return True
+    return True
+
+

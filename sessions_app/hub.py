@@ -1,0 +1,207 @@
+"""One task in each web process that tails the event log and the progress of jobs, and hands both to listeners.
+
+A listener first joins, so that nothing new passes it by, then reads what it has missed from the log, then
+goes on with what came in the meantime, leaving out ids that it has sent: gap-free and without repeats.
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from sessions_app import events
+from sessions_app.channels import job_channel, person_channel, rows_of
+from sessions_app.models import Job, JobEvent
+from sessions_app.states import ACTIVE
+from sessions_app.watch import DataVersion
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+BATCH = 1000
+MOST_PENDING = 20_000
+"""Items that a listener may fall behind before it is sent away, to come back with its last id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An event of the log, or a progress without an id."""
+
+    job_id: UUID
+    owner_id: int
+    type: str
+    data: dict[str, Any]
+    id: int | None = None
+
+    @property
+    def channels(self) -> tuple[str, str]:
+        """The channels that carry it."""
+        return job_channel(self.job_id), person_channel(self.owner_id)
+
+
+@dataclass(eq=False)
+class Listener:
+    """Somebody who listens to one channel."""
+
+    channel: str
+    pending: list[Item] = field(default_factory=list)
+    has_news: asyncio.Event = field(default_factory=asyncio.Event)
+    is_overrun: bool = False
+
+    def give(self, item: Item) -> None:
+        """Add an item; a listener that is too far behind is overrun."""
+        if len(self.pending) >= MOST_PENDING:
+            self.is_overrun = True
+        else:
+            self.pending.append(item)
+        self.has_news.set()
+
+    def take(self) -> list[Item]:
+        """What has come since the last time."""
+        items, self.pending = self.pending, []
+        self.has_news.clear()
+        return items
+
+
+class Tail:
+    """Reads what was committed since the last look. For one thread only: it owns that thread's connection."""
+
+    def __init__(self) -> None:
+        self._version = DataVersion()
+        self._last_id: int | None = None
+        self._progress_at: datetime = timezone.now()
+
+    def look(self) -> list[Item]:
+        """New events in the order of their ids, and new progress."""
+        if self._last_id is None:
+            self._last_id = JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        if not self._version.has_changed():
+            return []
+        # Progress first: what a job's last event says must not be followed by an older progress.
+        return self._progress() + self._events()
+
+    def _events(self) -> list[Item]:
+        items: list[Item] = []
+        while True:
+            rows = list(
+                JobEvent.objects.filter(pk__gt=self._last_id).select_related("job").order_by("pk")[:BATCH]
+            )
+            items += [item_of(row) for row in rows]
+            if rows:
+                self._last_id = rows[-1].pk
+            if len(rows) < BATCH:
+                return items
+
+    def _progress(self) -> list[Item]:
+        rows = Job.objects.filter(progress_at__gt=self._progress_at, status__in=ACTIVE)
+        items = []
+        for job in rows.order_by("progress_at")[:BATCH]:
+            self._progress_at = job.progress_at or self._progress_at
+            items.append(progress_of(job))
+        return items
+
+
+def item_of(row: JobEvent) -> Item:
+    """An event of the log as listeners get it."""
+    return Item(row.job_id, row.job.owner_id, row.type, events.payload(row), row.pk)
+
+
+def progress_of(job: Job) -> Item:
+    """A job's progress as listeners get it."""
+    data = {"job_id": str(job.pk), "run": job.attempt, **(job.progress or {})}
+    return Item(job.pk, job.owner_id, "progress", data)
+
+
+class Hub:
+    """The listeners of this process and the task that serves them."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, set[Listener]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._tail_thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
+        # Bounded: a thousand tabs that come back at once must not open a thousand connections.
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="replay")
+        self._started = asyncio.Event()
+
+    async def join(self, channel: str) -> Listener:
+        """Listen from now on: whatever is committed after this has returned reaches the listener."""
+        listener = Listener(channel)
+        self._listeners.setdefault(channel, set()).add(listener)
+        if self._task is None:
+            self._started.clear()
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        # Until the tail knows where the log ends, what is committed might be taken for old.
+        await self._started.wait()
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Stop listening."""
+        members = self._listeners.get(listener.channel, set())
+        members.discard(listener)
+        if not members:
+            self._listeners.pop(listener.channel, None)
+
+    async def replay(self, channel: str, after: int) -> list[Item]:
+        """At most BATCH events of a channel after an id."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, _read_events, channel, after)
+
+    async def last_id(self, channel: str) -> int:
+        """The id of the channel's last event."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, _read_last_id, channel)
+
+    async def progress(self, channel: str) -> list[Item]:
+        """The progress of the channel's active jobs as it stands."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, _read_progress, channel)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        tail = Tail()
+        while self._listeners:
+            try:
+                items = await loop.run_in_executor(self._tail_thread, tail.look)
+            except Exception:
+                logger.exception("The event log could not be read; trying again.")
+                await asyncio.sleep(1)
+                continue
+            for item in items:
+                for channel in item.channels:
+                    for listener in self._listeners.get(channel, ()):
+                        listener.give(item)
+            self._started.set()
+            await asyncio.sleep(LOOK_S)
+        # Before the last await: whoever joins during it starts a task of their own.
+        self._task = None
+        await loop.run_in_executor(self._tail_thread, connection.close)
+
+
+def _read_events(channel: str, after: int) -> list[Item]:
+    try:
+        rows = rows_of(channel).filter(pk__gt=after).select_related("job").order_by("pk")[:BATCH]
+        return [item_of(row) for row in rows]
+    finally:
+        close_old_connections()
+
+
+def _read_last_id(channel: str) -> int:
+    try:
+        return rows_of(channel).order_by("-pk").values_list("pk", flat=True).first() or 0
+    finally:
+        close_old_connections()
+
+
+def _read_progress(channel: str) -> list[Item]:
+    kind, _, name = channel.partition("-")
+    try:
+        jobs = Job.objects.active().filter(**{"owner_id" if kind == "person" else "pk": name})
+        return [progress_of(job) for job in jobs[:BATCH] if job.progress]
+    finally:
+        close_old_connections()

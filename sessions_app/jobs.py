@@ -1,0 +1,157 @@
+"""What people do with jobs: submit, cancel, delete."""
+
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+
+from sessions_app import delivery, events, execution
+from sessions_app.models import Job, JobClaim, Shard
+from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
+from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind
+
+CANCEL_WAIT_S = 2.0
+_BATCH = 5000
+
+
+class IdempotencyConflict(Exception):
+    """The same Idempotency-Key came with another body."""
+
+
+class StillActive(Exception):
+    """An active job cannot be deleted; `status` is where it stands."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"A {status} session cannot be deleted; cancel it first.")
+        self.status = status
+
+
+def submit(
+    submission: Submission, *, with_rows: Callable[[Job], None] | None = None
+) -> tuple[Job, bool]:
+    """Write the job, its first shard, its first event and its message in one transaction.
+
+    `with_rows` writes rows of other rooms that belong to the job, in the same transaction; it may
+    fill `job.params`. Gives the job and whether it is new: an Idempotency-Key that was used before
+    with the same body gives the earlier job. Raises IdempotencyConflict.
+    """
+    earlier = _earlier(submission)
+    if earlier is not None:
+        return earlier, False
+    try:
+        with transaction.atomic():
+            return _write(submission, with_rows), True
+    except IntegrityError:
+        # Two requests with one key at the same instant: the other one was first.
+        earlier = _earlier(submission)
+        if earlier is None:
+            raise
+        return earlier, False
+
+
+def _earlier(submission: Submission) -> Job | None:
+    if submission.idempotency_key is None:
+        return None
+    job = Job.objects.filter(
+        owner_id=submission.owner_id, idempotency_key=submission.idempotency_key
+    ).first()
+    if job is not None and job.request_digest != submission.request_digest:
+        raise IdempotencyConflict("This Idempotency-Key was used before with another request.")
+    return job
+
+
+def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> Job:
+    runner = runner_class(submission.type)
+    job = Job(
+        type=submission.type,
+        owner_id=submission.owner_id,
+        title=submission.title[:500],
+        params=submission.params,
+        public=submission.public,
+        idempotency_key=submission.idempotency_key,
+        request_digest=submission.request_digest,
+        user_agent=submission.user_agent[:500],
+        client_ip=submission.client_ip[:64],
+        parent_id=submission.parent_id,
+        open_shards=1,
+    )
+    if submission.id is not None:
+        job.id = submission.id
+    job.save(force_insert=True)
+    if with_rows is not None:
+        with_rows(job)
+    now = timezone.now()
+    job.progress = runner.progress(
+        Snapshot(
+            status=job.status,
+            params=job.params,
+            counters={},
+            current={},
+            previous=None,
+            now=now,
+            started_at=None,
+        )
+    )
+    job.progress_at = now
+    job.save(update_fields=["params", "progress", "progress_at"])
+    JobClaim.objects.bulk_create(
+        JobClaim(job=job, key=claim.key, path=claim.path) for claim in runner.claims(job.params)
+    )
+    shard = Shard.objects.create(job=job, number=1, kind=ShardKind.PREPARE)
+    # One of the first clients draws this event as the job's first progress.
+    created = {**job.progress, "type": job.type, "title": job.title}
+    events.append(job.pk, [NewEvent("job_created", created)])
+    delivery.enqueue(shard)
+    return job
+
+
+def cancel(job_id: UUID) -> bool:
+    """Cancel an active job and wait until its row says so; False when it had ended already.
+
+    A worker that does not let go within CANCEL_WAIT_S is fenced off.
+    """
+    if Job.objects.filter(pk=job_id, status__in=ACTIVE).update(desired=Desired.CANCEL) != 1:
+        return False
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    while not execution.settle_cancel(job_id):
+        if time.monotonic() > deadline:
+            execution.settle_cancel(job_id, by_force=True)
+            break
+        time.sleep(0.05)
+    delivery.queue_blocked()
+    return Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()
+
+
+def delete(job_ids: list[UUID]) -> int:
+    """Delete finished jobs with all their rows, in short transactions; says how many jobs went.
+
+    Raises StillActive for an active one, before anything is deleted.
+    """
+    active = Job.objects.filter(pk__in=job_ids, status__in=ACTIVE).values_list("status", flat=True).first()
+    if active is not None:
+        raise StillActive(active)
+    deleted = 0
+    for job_id in job_ids:
+        if not Job.objects.filter(pk=job_id, status__in=FINISHED).exists():
+            continue
+        _delete_dependents(job_id)
+        deleted += Job.objects.filter(pk=job_id, status__in=FINISHED).delete()[1].get("sessions_app.Job", 0)
+    return deleted
+
+
+def _delete_dependents(job_id: UUID) -> None:
+    """Delete the rows of all tables that belong to a job, whoever owns the table, in batches that block nobody."""
+    for relation in Job._meta.related_objects:
+        if relation.on_delete is not models.CASCADE:
+            continue
+        rows = relation.related_model._base_manager.filter(**{relation.field.attname: job_id})
+        while True:
+            batch = list(rows.values_list("pk", flat=True)[:_BATCH])
+            if not batch:
+                break
+            with transaction.atomic():
+                rows.model._base_manager.filter(pk__range=(min(batch), max(batch))).filter(
+                    **{relation.field.attname: job_id}
+                )._raw_delete(using=rows.db)

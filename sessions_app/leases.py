@@ -1,0 +1,162 @@
+"""Leases on shards. Every write of a worker is fenced by the attempt number that it claimed with."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
+
+from sessions_app.models import Job, Shard
+from sessions_app.runners import Json, LeaseLost
+from sessions_app.states import OPEN_SHARDS, ShardKind, ShardState
+
+MOST_DEATHS = 5
+_UNCHANGED: Any = object()
+
+
+def lease_s() -> float:
+    """How long a lease lasts without a renewal, in seconds."""
+    return float(settings.LEASE_S)
+
+
+def margin_s() -> float:
+    """How long before the end of its lease a worker stops sending, and how long after it a takeover waits."""
+    return lease_s() / 6
+
+
+def awake_clock() -> float:
+    """Seconds on a clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(slots=True)
+class Lease:
+    """A claimed shard: whose it is, under which fencing token, and until when this process may send."""
+
+    shard_id: int
+    job_id: UUID
+    attempt: int
+    deadline: float
+    """On `awake_clock`; earlier than the database's lease_until by the margin."""
+
+    def is_valid(self) -> bool:
+        """Whether this process may still send anything."""
+        return awake_clock() < self.deadline
+
+    def flush(
+        self,
+        *,
+        state: str = ShardState.RUNNING,
+        counters: Json | None = None,
+        cursor: Any = _UNCHANGED,
+        keeps_deaths: bool = False,
+    ) -> None:
+        """The fenced UPDATE that must be the first statement of a worker's transaction; raises LeaseLost.
+
+        A checkpoint proves that the shard gets on, so it forgets earlier deaths unless `keeps_deaths`.
+        """
+        renewed = awake_clock()
+        changes: dict[str, Any] = {"state": state}
+        if state == ShardState.RUNNING:
+            changes["lease_until"] = timezone.now() + timedelta(seconds=lease_s())
+        else:
+            changes |= {"lease_until": None, "owner": ""}
+        if counters is not None:
+            changes["counters"] = counters
+        if cursor is not _UNCHANGED:
+            changes["cursor"] = cursor
+        if not keeps_deaths:
+            changes["deaths"] = 0
+        mine = Shard.objects.filter(pk=self.shard_id, attempt=self.attempt, state=ShardState.RUNNING)
+        if not self.is_valid() or mine.update(**changes) != 1:
+            raise LeaseLost(f"shard {self.shard_id}, attempt {self.attempt}")
+        self.deadline = renewed + lease_s() - margin_s()
+
+
+def claim(shard_id: int, attempt: int, worker_id: str) -> Lease | None:
+    """Take a queued shard, inside the caller's transaction; None when somebody else has it."""
+    now = awake_clock()
+    rows = Shard.objects.filter(pk=shard_id, attempt=attempt, state=ShardState.QUEUED)
+    claimed = rows.update(
+        state=ShardState.RUNNING,
+        attempt=F("attempt") + 1,
+        owner=worker_id,
+        lease_until=timezone.now() + timedelta(seconds=lease_s()),
+    )
+    if claimed != 1:
+        return None
+    job_id = Shard.objects.values_list("job_id", flat=True).get(pk=shard_id)
+    return Lease(shard_id, job_id, attempt + 1, now + lease_s() - margin_s())
+
+
+def add_work(job_id: UUID, payloads: Sequence[Json]) -> None:
+    """Write new work shards, waiting, inside the transaction of the prepare shard that found them."""
+    if not payloads:
+        return
+    last = Shard.objects.filter(job_id=job_id).order_by("-number").values_list("number", flat=True)[0]
+    Shard.objects.bulk_create(
+        Shard(job_id=job_id, number=last + 1 + index, kind=ShardKind.WORK, payload=payload)
+        for index, payload in enumerate(payloads)
+    )
+    Job.objects.filter(pk=job_id).update(open_shards=F("open_shards") + len(payloads))
+
+
+def close_work(job_id: UUID) -> None:
+    """Count one prepare or work shard as ended, after its fenced UPDATE; the last one writes the finish shard."""
+    Job.objects.filter(pk=job_id).update(open_shards=F("open_shards") - 1)
+    if Job.objects.filter(pk=job_id, open_shards=0).exists():
+        add_finish(job_id)
+
+
+def add_finish(job_id: UUID) -> None:
+    """Write the finish shard, waiting, once."""
+    shards = Shard.objects.filter(job_id=job_id)
+    if not shards.filter(kind=ShardKind.FINISH).exists():
+        last = shards.order_by("-number").values_list("number", flat=True)[0]
+        Shard.objects.create(job_id=job_id, number=last + 1, kind=ShardKind.FINISH)
+
+
+def expired() -> list[Shard]:
+    """Running shards whose lease ended more than the margin ago."""
+    limit = timezone.now() - timedelta(seconds=margin_s())
+    return list(Shard.objects.filter(state=ShardState.RUNNING, lease_until__lt=limit))
+
+
+def take_back(shard: Shard) -> bool:
+    """Put a shard whose worker is gone back to waiting and count the death; False when it moved meanwhile.
+
+    The attempt goes up, so that whatever its old worker still tries to write is refused.
+    """
+    rows = Shard.objects.filter(
+        pk=shard.pk,
+        attempt=shard.attempt,
+        state=ShardState.RUNNING,
+        owner=shard.owner,
+        lease_until=shard.lease_until,
+    )
+    return (
+        rows.update(
+            state=ShardState.WAITING,
+            attempt=F("attempt") + 1,
+            deaths=F("deaths") + 1,
+            owner="",
+            lease_until=None,
+        )
+        == 1
+    )
+
+
+def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
+    """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE."""
+    for shard_id in Shard.objects.filter(job_id=job_id, state__in=states).values_list("pk", flat=True):
+        rows = Shard.objects.filter(pk=shard_id, state__in=states)
+        rows.update(
+            state=ShardState.CANCELLED, attempt=F("attempt") + 1, owner="", lease_until=None
+        )
+
+

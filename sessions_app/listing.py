@@ -1,0 +1,85 @@
+"""Lists of jobs: filters and cursor pages."""
+
+import base64
+import binascii
+from datetime import datetime
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+from django.utils.dateparse import parse_datetime
+from rest_framework.exceptions import ValidationError
+
+from sessions_app.models import Job
+from sessions_app.states import JobStatus
+
+DEFAULT_LIMIT = 100
+MOST = 1000
+
+
+def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
+    """Jobs that match `status`, `type`, `q`, `created_after` and `created_before`; raises ValidationError."""
+    if status := query.get("status"):
+        wanted = status.split(",")
+        if unknown := [word for word in wanted if word not in JobStatus.values]:
+            raise ValidationError({"status": [f"{unknown[0]!r} is not a status; those are {', '.join(JobStatus.values)}."]})
+        jobs = jobs.filter(status__in=wanted)
+    if job_type := query.get("type"):
+        jobs = jobs.filter(type__in=job_type.split(","))
+    if text := query.get("q"):
+        jobs = jobs.filter(Q(title__icontains=text) | Q(error_message__icontains=text))
+    if "created_after" in query:
+        jobs = jobs.filter(created_at__gt=_instant(query, "created_after"))
+    if "created_before" in query:
+        jobs = jobs.filter(created_at__lt=_instant(query, "created_before"))
+    return jobs
+
+
+def _instant(query: QueryDict, name: str) -> datetime:
+    # A plus sign in a query that was not escaped arrives as a space.
+    text = query[name].replace(" ", "+")
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ValidationError({name: ["Must be an RFC 3339 instant such as 2026-11-01T12:00:00Z."]})
+    return found
+
+
+def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None]:
+    """One page, newest first, and the cursor of the next one; raises ValidationError for a bad limit or cursor."""
+    limit = _limit(query)
+    jobs = jobs.select_related("owner").order_by("-created_at", "-id")
+    if text := query.get("cursor"):
+        created_at, job_id = _decode(text)
+        jobs = jobs.filter(Q(created_at__lt=created_at) | Q(created_at=created_at, id__lt=job_id))
+    found = list(jobs[: limit + 1])
+    if len(found) <= limit:
+        return found, None
+    last = found[limit - 1]
+    raw = f"{last.created_at.isoformat()} {last.pk}".encode()
+    return found[:limit], base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _limit(query: QueryDict) -> int:
+    text = query.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST:
+        raise ValidationError({"limit": [f"Must be a whole number from 1 to {MOST}."]})
+    return int(text)
+
+
+def _decode(text: str) -> tuple[datetime, UUID]:
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        instant, _, job_id = raw.partition(" ")
+        return datetime.fromisoformat(instant), UUID(job_id)
+    except (ValueError, binascii.Error):
+        raise ValidationError({"cursor": ["Is not one that this list gave out."]}) from None
+
+
+def next_link(path: str, query: QueryDict, cursor: str) -> str:
+    """The `Link` header of the next page (RFC 8288)."""
+    parameters = {name: query[name] for name in query if name != "cursor"} | {"cursor": cursor}
+    return f'<{path}?{urlencode(parameters)}>; rel="next"'

@@ -1,0 +1,42 @@
+"""`manage.py cleanup_jobs`: remove finished jobs."""
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from sessions_app import retention
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(text: str) -> timedelta:
+    """`90d`, `24h`, `30m` or `45s`; raises ArgumentTypeError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})([dhms])", text)
+    if match is None:
+        raise ArgumentTypeError(f"a duration looks like 24h or 90d, not {text!r}")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class Command(BaseCommand):
+    help = "Remove finished jobs whose time is over by the retention policy (HAULIER_RETENTION). Active jobs always stay."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--older-than",
+            type=duration,
+            metavar="24h",
+            help="Remove all jobs that finished longer ago than this instead of following the policy.",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Only say how many would go.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        older_than: timedelta | None = options["older_than"]
+        if options["dry_run"]:
+            count = retention.removable(timezone.now(), older_than=older_than).count()
+            self.stdout.write(f"{count} finished jobs would be removed.")
+            return
+        self.stdout.write(f"{retention.clean_up(older_than=older_than)} finished jobs removed.")

@@ -1,0 +1,47 @@
+"""`manage.py web`: the web process alone. `manage.py serve` starts it with everything else."""
+
+import os
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from daphne.server import Server
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.utils.module_loading import import_string
+
+from sessions_app import lifeline
+
+GRACE_S = 5.0
+
+
+class Command(BaseCommand):
+    help = "Serve the pages and the API with daphne, without workers. `serve` starts this one and the workers."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--lifeline", action="store_true", help="End when standard input closes (set by the supervisor)."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host = settings.BIND_HOST.strip("[]").replace(":", r"\:")
+        server = Server(
+            application=import_string(settings.ASGI_APPLICATION),
+            # The backlog lets a thousand tabs reconnect at once after a restart.
+            endpoints=[f"tcp:port={settings.BIND_PORT}:interface={host}:backlog=2048"],
+            application_close_timeout=2,
+            verbosity=0,
+            server_name="haulier",
+        )
+        if options["lifeline"]:
+            lifeline.watch(lambda: self._end(server))
+        server.run()
+
+    def _end(self, server: Server) -> None:
+        from twisted.internet import reactor
+
+        reactor.callFromThread(server.stop)  # type: ignore[attr-defined]
+        # A request that does not end must not keep the process.
+        timer = threading.Timer(GRACE_S, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()

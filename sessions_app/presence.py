@@ -1,0 +1,94 @@
+"""Which workers are alive. A worker holds a lock on a file of its own for as long as its process lives."""
+
+import fcntl
+import os
+import socket
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+from django.utils import timezone
+
+from sessions_app.models import Shard, Worker
+from sessions_app.states import ShardState
+
+SEEN_EVERY_S = 5
+FORGOTTEN_AFTER = timedelta(minutes=5)
+"""A worker of another host that was silent for so long counts as gone."""
+
+
+def _folder() -> Path:
+    path = Path(settings.DATA_DIR) / "workers"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+class Presence:
+    """This process's row among the workers, and its lock."""
+
+    def __init__(self, queues: list[str]) -> None:
+        self.id = uuid.uuid4().hex
+        self._path = _folder() / f"{self.id}.lock"
+        self._file: IO[str] = self._path.open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._queues = ",".join(queues)
+        self.announce()
+
+    def announce(self) -> None:
+        """Say that this worker is alive."""
+        Worker.objects.update_or_create(
+            pk=self.id,
+            defaults={"seen_at": timezone.now()},
+            create_defaults={
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "queues": self._queues,
+                "seen_at": timezone.now(),
+            },
+        )
+
+    def leave(self) -> None:
+        """Take this worker off the list."""
+        Worker.objects.filter(pk=self.id).delete()
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
+def is_alive(worker: Worker) -> bool:
+    """Whether a worker lives: on this host by its lock, elsewhere by when it was heard of."""
+    if worker.host != socket.gethostname():
+        return worker.seen_at > timezone.now() - FORGOTTEN_AFTER
+    try:
+        with (_folder() / f"{worker.pk}.lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def bury_dead() -> set[str]:
+    """Expire at once what dead workers of this host held, and forget them; gives their ids.
+
+    A process that is gone cannot send anything, so no lease has to be waited for.
+    """
+    dead = {worker.pk for worker in Worker.objects.all() if not is_alive(worker)}
+    if dead:
+        long_ago = timezone.now() - timedelta(days=1)
+        for shard_id in Shard.objects.filter(owner__in=dead, state=ShardState.RUNNING).values_list(
+            "pk", flat=True
+        ):
+            Shard.objects.filter(pk=shard_id, owner__in=dead, state=ShardState.RUNNING).update(
+                lease_until=long_ago
+            )
+    return dead
+
+
+def forget(dead: set[str]) -> None:
+    """Delete the rows and lock files of dead workers, once nothing refers to them."""
+    Worker.objects.filter(pk__in=dead).delete()
+    for worker_id in dead:
+        (_folder() / f"{worker_id}.lock").unlink(missing_ok=True)

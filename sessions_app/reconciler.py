@@ -1,0 +1,77 @@
+"""A pass over the rows that mends what a crash left behind. Any worker may run it at any time, also twice."""
+
+import logging
+
+from sessions_app import delivery, execution, leases, presence, transitions
+from sessions_app.models import Job, Shard
+from sessions_app.states import (
+    FINISHED,
+    OPEN_SHARDS,
+    Desired,
+    JobStatus,
+    ShardKind,
+    ShardState,
+)
+from sessions_app.transitions import IllegalMove
+
+logger = logging.getLogger(__name__)
+
+
+def reconcile() -> None:
+    """Take back what dead workers held, deliver lost messages again, and end what has nothing left to do."""
+    dead = presence.bury_dead()
+    for shard in leases.expired():
+        _take_back(shard)
+    delivery.close_orphans(dead)
+    _redeliver(dead)
+    presence.forget(dead)
+    for job_id in Job.objects.filter(status=JobStatus.RUNNING).values_list("pk", flat=True):
+        _close_if_idle(job_id)
+        execution.settle(job_id, delivery.queue_waiting)
+    wanted_gone = Job.objects.active().filter(desired=Desired.CANCEL)
+    for job_id in wanted_gone.values_list("pk", flat=True):
+        execution.settle_cancel(job_id)
+    leftover = Shard.objects.filter(job__status__in=FINISHED, state__in=OPEN_SHARDS)
+    for job_id in set(leftover.values_list("job_id", flat=True)):
+        leases.fence_off(job_id)
+    delivery.queue_blocked()
+
+
+def _take_back(shard: Shard) -> None:
+    if not leases.take_back(shard):
+        return
+    logger.warning("Took shard %s of job %s back from a dead worker.", shard.number, shard.job_id)
+    if shard.deaths + 1 < leases.MOST_DEATHS or _is_job_moving(shard):
+        return
+    # A shard that kills each worker it meets must not do so for ever.
+    Shard.objects.filter(pk=shard.pk, state=ShardState.WAITING).update(state=ShardState.FAILED)
+    reason = f"Part {shard.number} ended its worker {leases.MOST_DEATHS} times without getting on."
+    try:
+        transitions.move(shard.job_id, JobStatus.FAILED, reason=reason)
+    except IllegalMove as error:
+        logger.info("Job %s is %s already.", shard.job_id, error.status)
+
+
+def _is_job_moving(shard: Shard) -> bool:
+    others = Shard.objects.filter(job_id=shard.job_id, state=ShardState.RUNNING, deaths=0)
+    return others.exclude(pk=shard.pk).exists()
+
+
+def _redeliver(dead: set[str]) -> None:
+    queued = list(Shard.objects.filter(state=ShardState.QUEUED))
+    for shard in delivery.lost_messages(queued, dead):
+        rows = Shard.objects.filter(
+            pk=shard.pk, state=ShardState.QUEUED, attempt=shard.attempt, message=shard.message
+        )
+        if rows.update(state=ShardState.WAITING) == 1:
+            delivery.enqueue(shard)
+
+
+def _close_if_idle(job_id: object) -> None:
+    """Write the finish shard of a running job that has no other open shard and lost count of it."""
+    shards = Shard.objects.filter(job_id=job_id)
+    if shards.filter(state__in=OPEN_SHARDS).exists() or shards.filter(kind=ShardKind.FINISH).exists():
+        return
+    job = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING).first()
+    if job is not None:
+        leases.add_finish(job.pk)

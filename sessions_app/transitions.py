@@ -1,0 +1,91 @@
+"""The one guarded move of a job's state; nothing else writes `Job.status`."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from sessions_app import events
+from sessions_app.models import Job, Shard
+from sessions_app.runners import NewEvent, Outcome, Snapshot, runner_class, sum_counters
+from sessions_app.states import FINISHED, JobStatus, sources_of
+
+_ENDING = {
+    JobStatus.COMPLETED: "complete",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "cancelled",
+}
+
+
+class IllegalMove(Exception):
+    """The state machine forbids the move; `status` is where the job stands."""
+
+    def __init__(self, status: str, target: str) -> None:
+        super().__init__(f"A {status} session cannot become {target}.")
+        self.status = status
+
+
+def move(
+    job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, reason: str = ""
+) -> None:
+    """Move a job to `target` and log it, in one transaction; raises IllegalMove, having changed nothing.
+
+    `outcome` is kept with a job that ends; its error, or `reason`, is the error message of a failed one.
+    """
+    with transaction.atomic():
+        before = Job.objects.filter(pk=job_id).values_list("status", flat=True).first()
+        now = timezone.now()
+        changes: dict[str, Any] = {"status": target, "updated_at": now}
+        if target == JobStatus.RUNNING and before == JobStatus.PENDING:
+            changes["started_at"] = now
+        if target in FINISHED:
+            changes["completed_at"] = now
+        if target == JobStatus.FAILED:
+            changes["error_message"] = (outcome.error if outcome else "") or reason
+        if outcome is not None:
+            changes["result"] = outcome.result
+        rows = Job.objects.filter(pk=job_id, status=before, status__in=sources_of(target))
+        if before is None or rows.update(**changes) != 1:
+            raise IllegalMove(before or "deleted", target)
+        refresh_progress(job_id)
+        log = [NewEvent("state", {"from": before, "to": target, **({"reason": reason} if reason else {})})]
+        if target in FINISHED:
+            log.append(_ending(target, outcome, changes.get("error_message", "")))
+        events.append(job_id, log)
+
+
+def _ending(target: JobStatus, outcome: Outcome | None, error: str) -> NewEvent:
+    data: dict[str, Any] = {}
+    if outcome is not None:
+        data["result"] = outcome.result
+    if target == JobStatus.FAILED:
+        data["error"] = error
+    if target == JobStatus.CANCELLED:
+        data["error"] = "Cancelled"
+    return NewEvent(_ENDING[target], data)
+
+
+def refresh_progress(
+    job_id: UUID, *, current: dict[str, Any] | None = None, waiting_for: str = ""
+) -> None:
+    """Word the job's progress anew from the counters of its shards, inside the caller's transaction."""
+    job = Job.objects.get(pk=job_id)
+    now = timezone.now()
+    counters = sum_counters(
+        list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True))
+    )
+    progress = runner_class(job.type).progress(
+        Snapshot(
+            status=job.status,
+            params=job.params,
+            counters=counters,
+            current=current or {},
+            previous=job.progress,
+            now=now,
+            started_at=job.started_at,
+            error_message=job.error_message,
+            waiting_for=waiting_for,
+        )
+    )
+    Job.objects.filter(pk=job_id).update(progress=progress, progress_at=now)

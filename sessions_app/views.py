@@ -1,0 +1,94 @@
+"""The session endpoints."""
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sessions_app import __version__, jobs, listing
+from sessions_app.channels import JobChannelManager, job_channel, person_channel
+from sessions_app.gate import StreamGrant, grant_stream
+from sessions_app.models import Job
+from sessions_app.problems import Conflict
+from sessions_app.serializers import job_json
+
+
+def health(request: HttpRequest) -> JsonResponse:
+    """`GET /health`: no login, no database."""
+    return JsonResponse({"status": "ok", "version": __version__})
+
+
+class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
+    """`/api/sessions`: the caller's jobs."""
+
+    lookup_value_converter = "uuid"
+
+    def get_queryset(self) -> Any:
+        """The caller's jobs."""
+        return Job.objects.owned_by(self.request.user).select_related("owner")  # type: ignore[arg-type]
+
+    def list(self, request: Request) -> Response:
+        """A page of jobs, newest first."""
+        return self._page(request, self.get_queryset())
+
+    @action(detail=False)
+    def active(self, request: Request) -> Response:
+        """Jobs that are pending, running or paused."""
+        return self._page(request, self.get_queryset().active())
+
+    def _page(self, request: Request, queryset: Any) -> Response:
+        query = request.query_params
+        queryset = listing.filtered(queryset, query)
+        found, cursor = listing.page(queryset, query)
+        headers = {"X-Total-Count": str(queryset.count())}
+        if cursor is not None:
+            headers["Link"] = listing.next_link(request.path, query, cursor)
+        return Response([job_json(job) for job in found], headers=headers)
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """One job."""
+        return Response(job_json(self.get_object()))
+
+    def clear(self, request: Request) -> Response:
+        """Delete the caller's finished jobs."""
+        finished = self.get_queryset().finished().values_list("pk", flat=True)
+        return Response({"deleted": jobs.delete(list(finished))})
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Cancel an unfinished job; delete a finished one."""
+        job: Job = self.get_object()
+        if job.is_active and jobs.cancel(job.pk):
+            return Response({"message": "Session cancelled"})
+        if job.is_active:
+            job.refresh_from_db()
+            raise Conflict("The session ended before it could be cancelled.", job_status=job.status)
+        jobs.delete([job.pk])
+        return Response({"message": "Session deleted"})
+
+
+class EventsView(APIView):
+    """The event streams. It decides who may listen, from where on; the gate then streams."""
+
+    def get(self, request: Request, pk: Any = None) -> Response:
+        """Grant a stream of one job, or of all of the caller's."""
+        user: Any = request.user
+        channel = person_channel(user.pk) if pk is None else job_channel(pk)
+        if not JobChannelManager().can_read_channel(user, channel):
+            raise Http404
+        grant_stream(request, StreamGrant(channel=channel, after=_last_event_id(request)))
+        return Response({"channel": channel})
+
+
+def _last_event_id(request: Request) -> int | None:
+    query = request.query_params
+    text = request.headers.get("Last-Event-ID") or query.get("after") or query.get("lastEventId")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValidationError({"Last-Event-ID": ["Must be the number of an event."]})
+    return int(text)

@@ -1,0 +1,69 @@
+"""A runner that counts: its shards take as long as they are told to."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sessions_app.runners import (
+    Claim,
+    JobFailed,
+    Json,
+    NewEvent,
+    Outcome,
+    Runner,
+    ShardContext,
+    Snapshot,
+)
+
+
+async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
+    for number in range(first, last):
+        await asyncio.sleep(pause_s)
+        yield number
+
+
+class DemoRunner(Runner):
+    """params: shards, steps, pause_s, fail, die (a file that says it has died before), claim."""
+
+    type = "demo"
+
+    def prepare(self, context: ShardContext) -> None:
+        if context.params.get("fail") == "prepare":
+            raise JobFailed("The demo was told to fail.")
+        shards = [{"steps": context.params.get("steps", 3)} for _ in range(context.params.get("shards", 1))]
+        context.checkpoint(shards=shards, events=[NewEvent("phase", {"phase": "counting"})])
+
+    def work(self, context: ShardContext) -> None:
+        if context.params.get("fail") == "work":
+            raise ValueError("hunter2 must not be shown")
+        if context.params.get("die") == "always":
+            os._exit(9)
+        if (once := context.params.get("die")) and not Path(once).exists():
+            Path(once).touch()
+            os._exit(9)
+        pause_s = context.params.get("pause_s", 0)
+        start = context.cursor or 0
+        for numbers in context.stream(count(start, context.payload["steps"], pause_s=pause_s)):
+            context.counters["done"] = context.counters.get("done", 0) + len(numbers)
+            start += len(numbers)
+            context.checkpoint(cursor=start, current={"at": start})
+
+    def finish(self, context: ShardContext) -> Outcome:
+        return Outcome({"finished_by": os.getpid()}, error=context.params.get("error", ""))
+
+    @classmethod
+    def claims(cls, params: Json) -> list[Claim]:
+        return [Claim("demo", params["claim"])] if "claim" in params else []
+
+    @classmethod
+    def progress(cls, snapshot: Snapshot) -> Json:
+        found: dict[str, Any] = {
+            "status": snapshot.status,
+            "percent_complete": 0,
+            "done": snapshot.counters.get("done", 0),
+        }
+        if snapshot.waiting_for:
+            found["message"] = snapshot.waiting_for
+        return found
