@@ -180,7 +180,7 @@ class Hub:
             await asyncio.sleep(LOOK_S)
         # Before the last await: whoever joins during it starts a task of their own.
         self._task = None
-        await loop.run_in_executor(self._tail_thread, connection.close)
+        await loop.run_in_executor(self._tail_thread, lambda: connection.close())
 
 
 def _read_events(channel: str, after: int) -> list[Item]:

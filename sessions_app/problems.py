@@ -3,11 +3,9 @@
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions, status
-from rest_framework.response import Response
-from rest_framework.views import exception_handler
 
 Fields = dict[str, list[str]]
 
@@ -66,25 +64,6 @@ def sentence_of(fields: Fields) -> str:
     if name.rpartition(".")[2] == "non_field_errors":
         return messages[0]
     return f"{name}: {messages[0]}"
-
-
-def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """REST framework's hook: any API exception in the contract's form."""
-    response = exception_handler(exc, context)
-    if response is None:
-        return None
-    if isinstance(exc, exceptions.ValidationError):
-        fields = flatten(exc.detail)
-        response.data = body(sentence_of(fields), fields=fields)
-    elif isinstance(exc, Http404):
-        response.data = body("There is no such session." if "pk" in context["kwargs"] else "Not found.")
-    elif isinstance(exc, exceptions.APIException):
-        response.data = body(str(exc.detail))
-        if isinstance(exc, Conflict) and exc.job_status is not None:
-            response.data["status"] = exc.job_status
-    else:
-        response.data = body("That is not allowed.")
-    return response
 
 
 def answer(request: HttpRequest, code: int, sentence: str) -> HttpResponse:

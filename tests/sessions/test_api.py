@@ -1,0 +1,183 @@
+import json
+import uuid
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from sessions_app import accounts
+from sessions_app.models import Job, JobEvent, Shard
+
+
+@pytest.fixture
+def api(owner) -> Client:
+    return Client(headers={"Authorization": f"Bearer {accounts.create_token(owner)}"})
+
+
+def finish(job: Job, status: str = "completed", *, age: timedelta = timedelta(0)) -> None:
+    Job.objects.filter(pk=job.pk).update(status=status, completed_at=timezone.now() - age)
+
+
+def test_health_needs_no_login(client):
+    assert client.get("/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/api/sessions", "/api/sessions/active", f"/api/sessions/{uuid.uuid4()}", "/api/events"])
+def test_stranger_is_401(client, transactional_db, path):
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.json()["error"]
+
+
+def test_wrong_token_is_401(client, transactional_db):
+    answer = client.get("/api/sessions", headers={"Authorization": "Bearer nope"})
+    assert answer.status_code == 401
+    assert answer.json()["error"] == "The API token is not valid."
+
+
+def test_empty_list_is_an_array(api):
+    for path in ("/api/sessions", "/api/sessions/active", "/api/sessions/"):
+        answer = api.get(path)
+        assert (answer.status_code, answer.json()) == (200, [])
+
+
+def test_list_pages_newest_first(api, submit):
+    ids = [str(submit().pk) for _ in range(5)][::-1]
+    first = api.get("/api/sessions?limit=2")
+    assert [job["id"] for job in first.json()] == ids[:2]
+    assert first["X-Total-Count"] == "5"
+    found, link = [], first["Link"]
+    while link:
+        answer = api.get(link.partition(">")[0][1:])
+        found += [job["id"] for job in answer.json()]
+        link = answer.get("Link")
+    assert found == ids[2:]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=1001", "limit=x", "limit=-1", "cursor=x", "cursor=%00", "status=odd", "created_after=yesterday", "created_after=2026-99-99T00:00:00Z"],
+)
+def test_bad_query_names_the_field(api, query):
+    answer = api.get(f"/api/sessions?{query}")
+    assert answer.status_code == 400
+    assert query.partition("=")[0] in answer.json()["fields"]
+
+
+def test_foreign_job_is_404_for_everything(api, submit, django_user_model):
+    job = submit()
+    stranger = django_user_model.objects.create(username="other")
+    other = Client(headers={"Authorization": f"Bearer {accounts.create_token(stranger)}"})
+    for path in (f"/api/sessions/{job.pk}", f"/api/sessions/{job.pk}/events"):
+        assert other.get(path).status_code == 404
+    assert other.delete(f"/api/sessions/{job.pk}").status_code == 404
+    assert other.get("/api/sessions").json() == []
+    assert other.delete("/api/sessions").json() == {"deleted": 0}
+    assert api.get(f"/api/sessions/{job.pk}").status_code == 200
+
+
+def test_unknown_ids_and_methods(api):
+    assert api.get(f"/api/sessions/{uuid.uuid4()}").status_code == 404
+    assert api.get("/api/sessions/not-an-id").status_code == 404
+    assert api.get("/api/sessions/not-an-id").json()["error"]
+    assert api.put("/api/sessions").status_code == 405
+
+
+def test_delete_cancels_then_deletes(api, submit):
+    job = submit()
+    assert api.delete(f"/api/sessions/{job.pk}").json() == {"message": "Session cancelled"}
+    assert api.get(f"/api/sessions/{job.pk}").json()["status"] == "cancelled"
+    assert api.delete(f"/api/sessions/{job.pk}").json() == {"message": "Session deleted"}
+    assert api.get(f"/api/sessions/{job.pk}").status_code == 404
+    assert not JobEvent.objects.exists()
+    assert not Shard.objects.exists()
+
+
+def test_clearing_keeps_the_active(api, submit):
+    kept = submit()
+    for _ in range(3):
+        finish(submit())
+    assert api.delete("/api/sessions").json() == {"deleted": 3}
+    assert [job["id"] for job in api.get("/api/sessions").json()] == [str(kept.pk)]
+
+
+def test_cookie_needs_a_csrf_token(owner, submit):
+    job = submit()
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(owner)
+    assert browser.get(f"/api/sessions/{job.pk}").status_code == 200
+    answer = browser.delete(f"/api/sessions/{job.pk}")
+    assert answer.status_code == 403
+    assert answer.json()["error"]
+    assert Job.objects.get(pk=job.pk).status == "pending"
+
+
+def test_foreign_host_is_400(client):
+    answer = client.get("/api/sessions", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_without_login_other_sites_are_refused(client, settings, submit, headers):
+    settings.NO_LOGIN = True
+    job = submit()
+    assert client.delete(f"/api/sessions/{job.pk}", headers=headers).status_code == 403
+    assert Job.objects.get(pk=job.pk).status == "pending"
+    assert client.delete(f"/api/sessions/{job.pk}").json() == {"message": "Session cancelled"}
+
+
+def test_malformed_event_id_is_400(api, submit):
+    job = submit()
+    for answer in (
+        api.get("/api/events", headers={"Last-Event-ID": "x"}),
+        api.get(f"/api/sessions/{job.pk}/events?after=-1"),
+        api.get(f"/api/sessions/{job.pk}/events?lastEventId=1e3"),
+    ):
+        assert answer.status_code == 400
+
+
+def test_instants_carry_microseconds_in_utc(api, submit):
+    job = api.get(f"/api/sessions/{submit().pk}").json()
+    assert len(job["created_at"]) == len("2026-11-01T12:00:00.000000Z")
+    assert job["created_at"].endswith("Z")
+
+
+def run(*command: str) -> str:
+    out = StringIO()
+    call_command(*command, stdout=out)
+    return out.getvalue()
+
+
+def test_cleanup_follows_the_policy_and_keeps_the_active(submit, settings):
+    settings.RETENTION = {"demo": timedelta(hours=24), "failed": timedelta(days=7)}
+    settings.JOB_RUNNERS = {"demo": settings.JOB_RUNNERS["demo"]}
+    old, young, failed, active = submit(), submit(), submit(), submit()
+    finish(old, age=timedelta(days=2))
+    finish(young, age=timedelta(hours=2))
+    finish(failed, "failed", age=timedelta(days=2))
+    assert run("cleanup_jobs", "--dry-run").startswith("1 ")
+    assert Job.objects.count() == 4
+    assert run("cleanup_jobs").startswith("1 ")
+    assert set(Job.objects.values_list("pk", flat=True)) == {young.pk, failed.pk, active.pk}
+    assert run("cleanup_jobs", "--older-than", "1h").startswith("2 ")
+    assert Job.objects.get() == active
+
+
+def test_token_command_prints_the_token_alone(owner, client):
+    token = run("create_token", "--label", "laptop").strip()
+    assert client.get("/api/sessions", headers={"Authorization": f"Token {token}"}).status_code == 200
+    assert token not in json.dumps(list(owner.api_tokens.values("digest", "label")))
+
+
+def test_sign_in_link_works_once_and_replaces_earlier_ones(owner):
+    first = run("sign_in_link").strip().rpartition("/")[2]
+    second = run("sign_in_link").strip().rpartition("/")[2]
+    assert accounts.use_sign_in_link(first) is None
+    assert accounts.use_sign_in_link(second) == owner
+    assert accounts.use_sign_in_link(second) is None

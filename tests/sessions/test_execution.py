@@ -1,0 +1,229 @@
+import socket
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from sessions_app import delivery, execution, jobs, leases
+from sessions_app.models import Job, Shard, Worker
+from sessions_app.reconciler import reconcile
+from sessions_app.runners import LeaseLost, Submission
+from sessions_app.watch import watcher
+
+
+def test_job_runs_from_submit_to_completed(submit, work_off):
+    job = submit(shards=3, steps=4)
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"], job.open_shards) == ("completed", 12, 0)
+    assert set(job.shards.values_list("state", flat=True)) == {"done"}
+    assert list(job.events.values_list("seq", "type")) == [
+        (1, "job_created"),
+        (2, "state"),
+        (3, "phase"),
+        (4, "state"),
+        (5, "complete"),
+    ]
+
+
+@pytest.mark.parametrize("where", ["prepare", "work"])
+def test_failing_shard_fails_the_job_and_tells_no_internals(submit, work_off, where):
+    job = submit(fail=where, shards=3)
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "failed"
+    assert "hunter2" not in job.error_message
+    assert job.events.last().data["error"] == job.error_message
+    assert not job.shards.filter(state__in=["waiting", "queued", "running"]).exists()
+
+
+def test_outcome_with_an_error_fails_the_job_and_keeps_the_result(submit, work_off):
+    job = submit(error="3 of 4 failed")
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.error_message) == ("failed", "3 of 4 failed")
+    assert "finished_by" in job.result
+
+
+def test_doubled_message_does_no_harm(submit, work_off):
+    job = submit(steps=5)
+    shard = job.shards.get()
+    delivery.run_shard.using(queue_name="prepare").enqueue(shard.pk, shard.attempt)
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"], job.shards.count()) == ("completed", 5, 3)
+
+
+def test_lost_message_is_delivered_again(submit, work_off):
+    job = submit()
+    DBTaskResult.objects.all().delete()
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "pending"
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "completed"
+
+
+def test_message_that_still_waits_is_not_doubled(submit, presence):
+    submit()
+    reconcile()
+    assert DBTaskResult.objects.count() == 1
+
+
+def claimed(job: Job, worker_id: str) -> leases.Lease:
+    shard = job.shards.get(number=1)
+    with transaction.atomic():
+        lease = leases.claim(shard.pk, shard.attempt, worker_id)
+    assert lease is not None
+    return lease
+
+
+def test_expired_lease_is_reclaimed_and_the_zombie_can_write_nothing(submit, work_off, presence):
+    job = submit(steps=2)
+    zombie = claimed(job, presence.id)
+    Shard.objects.filter(pk=zombie.shard_id).update(lease_until=timezone.now() - timedelta(minutes=5))
+    reconcile()
+    assert Shard.objects.get(pk=zombie.shard_id).deaths == 1
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "completed"
+    with pytest.raises(LeaseLost), transaction.atomic():
+        zombie.flush(counters={"done": 99})
+    assert 99 not in [shard.counters.get("done") for shard in job.shards.all()]
+
+
+def test_lease_is_not_reclaimed_before_its_margin_is_over(submit, presence):
+    job = submit()
+    lease = claimed(job, presence.id)
+    Shard.objects.filter(pk=lease.shard_id).update(lease_until=timezone.now())
+    reconcile()
+    assert Shard.objects.get(pk=lease.shard_id).state == "running"
+
+
+def test_worker_past_its_own_deadline_writes_nothing(submit, presence):
+    job = submit()
+    lease = claimed(job, presence.id)
+    lease.deadline = leases.awake_clock() - 0.001
+    with pytest.raises(LeaseLost), transaction.atomic():
+        lease.flush(counters={"done": 1})
+    assert Shard.objects.get(pk=lease.shard_id).counters == {}
+
+
+def test_what_a_dead_worker_held_is_taken_back_at_once(submit, work_off):
+    job = submit()
+    lease = claimed(job, "a-worker-that-is-gone")
+    Shard.objects.filter(pk=lease.shard_id).update(owner="gone")
+    Worker.objects.create(id="gone", host=socket.gethostname(), pid=1, queues="work", seen_at=timezone.now())
+    reconcile()
+    assert not Worker.objects.filter(pk="gone").exists()
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "completed"
+
+
+def test_shard_that_kills_its_workers_fails_after_five_deaths(submit, presence):
+    job = submit()
+    for _ in range(leases.MOST_DEATHS):
+        shard = job.shards.get(number=1)
+        Shard.objects.filter(pk=shard.pk).update(state="queued")
+        lease = claimed(job, presence.id)
+        Shard.objects.filter(pk=lease.shard_id).update(lease_until=timezone.now() - timedelta(minutes=5))
+        reconcile()
+    job.refresh_from_db()
+    assert job.status == "failed"
+    assert "ended its worker 5 times" in job.error_message
+
+
+def test_drained_shard_goes_on_where_it_stopped(submit, work_off):
+    job = submit(steps=40, pause_s=0.02)
+    work_off(most=1)
+    watcher.is_draining = True
+    try:
+        work_off(most=1)
+    finally:
+        watcher.is_draining = False
+    shard = job.shards.get(kind="work")
+    assert shard.state == "waiting"
+    assert shard.cursor is None or shard.cursor < 40
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"]) == ("completed", 40)
+
+
+def test_cancel_of_a_pending_job_needs_no_worker(submit):
+    job = submit()
+    assert jobs.cancel(job.pk)
+    job.refresh_from_db()
+    assert job.status == "cancelled"
+    assert job.shards.get().state == "cancelled"
+    assert not jobs.cancel(job.pk)
+
+
+def test_worker_that_does_not_let_go_is_fenced_off(submit, presence, monkeypatch):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = submit()
+    lease = claimed(job, presence.id)
+    assert jobs.cancel(job.pk)
+    with pytest.raises(LeaseLost), transaction.atomic():
+        lease.flush()
+    job.refresh_from_db()
+    assert job.status == "cancelled"
+
+
+def test_same_key_and_body_give_the_same_job(owner):
+    def submission(digest: str) -> Submission:
+        return Submission("demo", owner.pk, "t", {}, {}, idempotency_key="k", request_digest=digest)
+
+    first, is_new = jobs.submit(submission("a"))
+    again, is_new_again = jobs.submit(submission("a"))
+    assert (first.pk, is_new, is_new_again) == (again.pk, True, False)
+    with pytest.raises(jobs.IdempotencyConflict):
+        jobs.submit(submission("b"))
+    assert Job.objects.count() == 1
+
+
+def test_overlapping_destination_waits_and_says_for_what(submit, work_off):
+    first, second, apart = submit(claim="/srv/a"), submit(claim="/srv/a/b"), submit(claim="/srv/ab")
+    work_off(most=3)
+    statuses = {job.pk: Job.objects.get(pk=job.pk).status for job in (first, second, apart)}
+    assert statuses == {first.pk: "running", second.pk: "pending", apart.pk: "running"}
+    assert str(first.pk) in Job.objects.get(pk=second.pk).progress["message"]
+    work_off()
+    assert set(Job.objects.values_list("status", flat=True)) == {"completed"}
+    started = Job.objects.get(pk=second.pk).started_at
+    assert started >= Job.objects.get(pk=first.pk).completed_at
+
+
+def test_another_persons_job_is_not_named(submit, work_off, django_user_model):
+    first = submit(claim="/srv/a")
+    other = django_user_model.objects.create(username="other")
+    second, _ = jobs.submit(Submission("demo", other.pk, "t", {"claim": "/srv"}, {}))
+    work_off(most=2)
+    message = Job.objects.get(pk=second.pk).progress["message"]
+    assert "another job" in message
+    assert str(first.pk) not in message
+
+
+def test_job_without_open_shards_is_finished_by_the_reconciler(submit, work_off):
+    job = submit()
+    work_off(most=1)
+    Shard.objects.filter(job=job, kind="work").update(state="done")
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "completed"
+
+
+def test_settling_twice_changes_nothing(submit, work_off):
+    job = submit()
+    work_off()
+    before = list(job.events.values_list("id", flat=True))
+    for _ in range(3):
+        assert execution.settle(job.pk, delivery.queue_waiting)
+        reconcile()
+    assert list(job.events.values_list("id", flat=True)) == before
