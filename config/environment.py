@@ -131,7 +131,9 @@ def retention() -> dict[str, timedelta]:
         return dict.fromkeys(kept, duration(text))
     for name, length in _pairs(text):
         if name not in kept:
-            raise ImproperlyConfigured(f"HAULIER_RETENTION does not know {name!r}; it knows {', '.join(kept)}.")
+            raise ImproperlyConfigured(
+                f"HAULIER_RETENTION does not know {name!r}; it knows {', '.join(kept)}."
+            )
         kept[name] = duration(length)
     return kept
 

@@ -21,7 +21,7 @@ def person_channel(user_id: int) -> str:
     return f"person-{user_id}"
 
 
-class JobChannelManager(DefaultChannelManager):
+class JobChannelManager(DefaultChannelManager):  # type: ignore[misc] # untyped library
     """A person hears their own jobs and nobody else's."""
 
     def can_read_channel(self, user: User | None, channel: str) -> bool:
@@ -34,7 +34,7 @@ class JobChannelManager(DefaultChannelManager):
         return kind == "job" and Job.objects.filter(pk=name, owner=user).exists()
 
 
-class JobEventStorage(StorageBase):
+class JobEventStorage(StorageBase):  # type: ignore[misc] # untyped library
     """The event log as django-eventstream's storage: it is read here, and written only by `events.append`."""
 
     def get_events(self, channel: str, last_id: int, limit: int = 100) -> list[Event]:
@@ -55,5 +55,5 @@ def rows_of(channel: str) -> Any:
     """The log's rows of a channel."""
     kind, _, name = channel.partition("-")
     if kind == "person":
-        return JobEvent.objects.filter(job__owner_id=name)
+        return JobEvent.objects.filter(job__owner_id=int(name))
     return JobEvent.objects.filter(job_id=name)

@@ -19,7 +19,5 @@ def check_runners(**kwargs: Any) -> list[CheckMessage]:
             found.append(Error(f"JOB_RUNNERS[{job_type!r}]: {error}", id="sessions_app.E001"))
             continue
         if runner.type != job_type:
-            found.append(
-                Error(f"JOB_RUNNERS[{job_type!r}] runs {runner.type!r}.", id="sessions_app.E002")
-            )
+            found.append(Error(f"JOB_RUNNERS[{job_type!r}] runs {runner.type!r}.", id="sessions_app.E002"))
     return found

@@ -47,9 +47,7 @@ def queue_waiting(job_id: UUID) -> None:
     for shard in waiting.exclude(kind=ShardKind.WORK):
         enqueue(shard)
     limit = 2 * max(1, Worker.objects.filter(queues__contains=WORK_QUEUE).count())
-    under_way = shards.filter(
-        kind=ShardKind.WORK, state__in=(ShardState.QUEUED, ShardState.RUNNING)
-    ).count()
+    under_way = shards.filter(kind=ShardKind.WORK, state__in=(ShardState.QUEUED, ShardState.RUNNING)).count()
     for shard in waiting.filter(kind=ShardKind.WORK).order_by("number")[: max(0, limit - under_way)]:
         enqueue(shard)
 
@@ -75,9 +73,7 @@ def lost_messages(shards: list[Shard], dead_workers: set[str]) -> list[Shard]:
     lost = []
     for shard in shards:
         row = known.get(shard.message)
-        if row is None or row.status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED):
-            lost.append(shard)
-        elif row.status == TaskResultStatus.RUNNING and row.worker_ids[-1] in dead_workers:
+        if row is None or row.status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED) or (row.status == TaskResultStatus.RUNNING and row.worker_ids[-1] in dead_workers):
             lost.append(shard)
     return lost
 

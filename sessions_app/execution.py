@@ -275,5 +275,3 @@ def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:
     except IllegalMove:
         return True
     return True
-
-

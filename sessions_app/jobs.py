@@ -28,9 +28,7 @@ class StillActive(Exception):
         self.status = status
 
 
-def submit(
-    submission: Submission, *, with_rows: Callable[[Job], None] | None = None
-) -> tuple[Job, bool]:
+def submit(submission: Submission, *, with_rows: Callable[[Job], None] | None = None) -> tuple[Job, bool]:
     """Write the job, its first shard, its first event and its message in one transaction.
 
     `with_rows` writes rows of other rooms that belong to the job, in the same transaction; it may
@@ -54,9 +52,7 @@ def submit(
 def _earlier(submission: Submission) -> Job | None:
     if submission.idempotency_key is None:
         return None
-    job = Job.objects.filter(
-        owner_id=submission.owner_id, idempotency_key=submission.idempotency_key
-    ).first()
+    job = Job.objects.filter(owner_id=submission.owner_id, idempotency_key=submission.idempotency_key).first()
     if job is not None and job.request_digest != submission.request_digest:
         raise IdempotencyConflict("This Idempotency-Key was used before with another request.")
     return job

@@ -107,7 +107,7 @@ def add_work(job_id: UUID, payloads: Sequence[Json]) -> None:
 
 
 def close_work(job_id: UUID) -> None:
-    """Count one prepare or work shard as ended, after its fenced UPDATE; the last one writes the finish shard."""
+    """Count a prepare or work shard as ended, after its fenced UPDATE; the last one writes the finish shard."""
     Job.objects.filter(pk=job_id).update(open_shards=F("open_shards") - 1)
     if Job.objects.filter(pk=job_id, open_shards=0).exists():
         add_finish(job_id)
@@ -155,8 +155,4 @@ def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
     """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE."""
     for shard_id in Shard.objects.filter(job_id=job_id, state__in=states).values_list("pk", flat=True):
         rows = Shard.objects.filter(pk=shard_id, state__in=states)
-        rows.update(
-            state=ShardState.CANCELLED, attempt=F("attempt") + 1, owner="", lease_until=None
-        )
-
-
+        rows.update(state=ShardState.CANCELLED, attempt=F("attempt") + 1, owner="", lease_until=None)

@@ -23,7 +23,8 @@ def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
     if status := query.get("status"):
         wanted = status.split(",")
         if unknown := [word for word in wanted if word not in JobStatus.values]:
-            raise ValidationError({"status": [f"{unknown[0]!r} is not a status; those are {', '.join(JobStatus.values)}."]})
+            known = ", ".join(JobStatus.values)
+            raise ValidationError({"status": [f"{unknown[0]!r} is not a status; those are {known}."]})
         jobs = jobs.filter(status__in=wanted)
     if job_type := query.get("type"):
         jobs = jobs.filter(type__in=job_type.split(","))
@@ -38,7 +39,7 @@ def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
 
 def _instant(query: QueryDict, name: str) -> datetime:
     # A plus sign in a query that was not escaped arrives as a space.
-    text = query[name].replace(" ", "+")
+    text = str(query[name]).replace(" ", "+")
     try:
         found = parse_datetime(text)
     except ValueError:
@@ -49,7 +50,7 @@ def _instant(query: QueryDict, name: str) -> datetime:
 
 
 def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None]:
-    """One page, newest first, and the cursor of the next one; raises ValidationError for a bad limit or cursor."""
+    """A page, newest first, and the next one's cursor; raises ValidationError for a bad limit or cursor."""
     limit = _limit(query)
     jobs = jobs.select_related("owner").order_by("-created_at", "-id")
     if text := query.get("cursor"):

@@ -101,9 +101,7 @@ class Job(models.Model):
             models.Index(fields=["status", "completed_at"], name="job_by_status"),
         ]
         constraints = [
-            models.UniqueConstraint(
-                fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key"
-            )
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")
         ]
 
     def __str__(self) -> str:
@@ -153,9 +151,7 @@ class Shard(models.Model):
     class Meta:
         ordering = ["job", "number"]
         indexes = [models.Index(fields=["state", "lease_until"], name="shard_by_state")]
-        constraints = [
-            models.UniqueConstraint(fields=["job", "number"], name="shard_number_within_job")
-        ]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="shard_number_within_job")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number} of {self.job_id}"

@@ -11,7 +11,7 @@ Fields = dict[str, list[str]]
 
 
 class Conflict(exceptions.APIException):
-    """A move that the state machine forbids, or an Idempotency-Key used twice; `status` is where the job stands."""
+    """A move that the state machine forbids, or an Idempotency-Key used twice."""
 
     status_code = status.HTTP_409_CONFLICT
 
@@ -78,7 +78,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return answer(request, 413, BodyTooLarge.default_detail)
     # Not rendered as a page: a foreign Host must not even draw one.
-    return JsonResponse(body("The request is not valid, or its Host header is not one of this site's."), status=400)
+    sentence = "The request is not valid, or its Host header is not one of this site's."
+    return JsonResponse(body(sentence), status=400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -98,4 +99,4 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Django's CSRF_FAILURE_VIEW."""
-    return answer(request, 403, "The form was too old or came from another site; load the page again and repeat.")
+    return answer(request, 403, "The form is too old or of another site: load the page again and repeat.")

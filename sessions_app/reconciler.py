@@ -1,6 +1,7 @@
 """A pass over the rows that mends what a crash left behind. Any worker may run it at any time, also twice."""
 
 import logging
+from uuid import UUID
 
 from sessions_app import delivery, execution, leases, presence, transitions
 from sessions_app.models import Job, Shard
@@ -67,7 +68,7 @@ def _redeliver(dead: set[str]) -> None:
             delivery.enqueue(shard)
 
 
-def _close_if_idle(job_id: object) -> None:
+def _close_if_idle(job_id: UUID) -> None:
     """Write the finish shard of a running job that has no other open shard and lost count of it."""
     shards = Shard.objects.filter(job_id=job_id)
     if shards.filter(state__in=OPEN_SHARDS).exists() or shards.filter(kind=ShardKind.FINISH).exists():

@@ -96,7 +96,7 @@ class ShardContext(Protocol):
         write: Callable[[], None] | None = None,
         shards: Sequence[Json] = (),
     ) -> None:
-        """Save in one transaction: the shard (fenced), what `write` writes, new work shards, progress, events.
+        """Save in one transaction: the shard (fenced), what `write` writes, new shards, progress, events.
 
         `write` runs after the fenced UPDATE. `cursor` is left alone when not given. `shards` are payloads
         of new work shards. Renews the lease. Raises LeaseLost; raises StopRequested after saving when
@@ -136,6 +136,7 @@ class Runner(ABC):
 
     def work(self, context: ShardContext) -> None:
         """Do one work shard. Raises JobFailed."""
+        raise TypeError(f"A {self.type} job has no work shards.")
 
     @abstractmethod
     def finish(self, context: ShardContext) -> Outcome:

@@ -29,12 +29,10 @@ class SseStreamer:
     """Streams what a grant allows until the client goes, the run ends or the stream has grown old."""
 
     def __init__(self) -> None:
-        self._hub: Hub | None = None
+        self._hub = Hub()
 
     async def __call__(self, grant: StreamGrant, receive: Receive, send: Send) -> None:
         """Write the body of one answer."""
-        if self._hub is None:
-            self._hub = Hub()
         gone = asyncio.create_task(_wait_until_gone(receive))
         writer = asyncio.create_task(self._write(grant, send))
         try:
@@ -48,7 +46,6 @@ class SseStreamer:
             await asyncio.gather(gone, writer, return_exceptions=True)
 
     async def _write(self, grant: StreamGrant, send: Send) -> None:
-        assert self._hub is not None
         write = _events_frame if grant.style == "events" else _progress_frame
         started, written = time.monotonic(), 0
         # The first bytes tell proxies and clients at once that the stream is there.
@@ -65,7 +62,6 @@ class SseStreamer:
 
     async def _items(self, grant: StreamGrant) -> AsyncIterator[list[Item]]:
         """Lists of items, an empty one when nothing came for HEARTBEAT_S."""
-        assert self._hub is not None
         hub = self._hub
         is_person = grant.channel.startswith("person-")
         # Read before joining, so that nothing between the two is lost.

@@ -82,7 +82,7 @@ class Pump(Generic[T]):
                 time.sleep(0.005)
 
     def lists(self, *, first_s: float, interval_s: float) -> Iterator[list[T]]:
-        """Lists of what has come, at least one every `interval_s`; raises what the iterator raised, at the end."""
+        """Lists of what has come, at least one every `interval_s`; at the end, raises what the iterator raised."""
         wait_s = first_s
         while True:
             self._ready.wait(wait_s)

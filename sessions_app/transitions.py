@@ -26,9 +26,7 @@ class IllegalMove(Exception):
         self.status = status
 
 
-def move(
-    job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, reason: str = ""
-) -> None:
+def move(job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, reason: str = "") -> None:
     """Move a job to `target` and log it, in one transaction; raises IllegalMove, having changed nothing.
 
     `outcome` is kept with a job that ends; its error, or `reason`, is the error message of a failed one.
@@ -66,15 +64,11 @@ def _ending(target: JobStatus, outcome: Outcome | None, error: str) -> NewEvent:
     return NewEvent(_ENDING[target], data)
 
 
-def refresh_progress(
-    job_id: UUID, *, current: dict[str, Any] | None = None, waiting_for: str = ""
-) -> None:
+def refresh_progress(job_id: UUID, *, current: dict[str, Any] | None = None, waiting_for: str = "") -> None:
     """Word the job's progress anew from the counters of its shards, inside the caller's transaction."""
     job = Job.objects.get(pk=job_id)
     now = timezone.now()
-    counters = sum_counters(
-        list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True))
-    )
+    counters = sum_counters(list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True)))
     progress = runner_class(job.type).progress(
         Snapshot(
             status=job.status,

@@ -1,4 +1,4 @@
-"""What may stop a running shard: its owner's wish, a lost lease, a worker that drains. Looked at every 100 ms."""
+"""What may stop a running shard: its owner's wish, a lost lease, a drain. Looked at every 100 ms."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ LOOK_S = 0.1
 
 
 class StopSign:
-    """Why the current shard of this process must stop: `drain`, `cancel` or `lost`; empty while it may go on."""
+    """Why a shard of this process must stop: `drain`, `cancel` or `lost`; empty while it may go on."""
 
     def __init__(self, lease: Lease, on_stop: Callable[[str], None]) -> None:
         self.lease = lease
@@ -48,7 +48,7 @@ class DataVersion:
             version = cursor.fetchone()[0]
         changed = version != self._seen
         self._seen = version
-        return changed
+        return bool(changed)
 
 
 class Watcher:
@@ -112,9 +112,7 @@ class Watcher:
     def _look(self, signs: list[StopSign]) -> None:
         for sign in signs:
             lease = sign.lease
-            held = Shard.objects.filter(
-                pk=lease.shard_id, attempt=lease.attempt, state=ShardState.RUNNING
-            )
+            held = Shard.objects.filter(pk=lease.shard_id, attempt=lease.attempt, state=ShardState.RUNNING)
             desired = Job.objects.filter(pk=lease.job_id).values_list("desired", flat=True).first()
             if desired == Desired.CANCEL:
                 sign.raise_for("cancel")

@@ -25,7 +25,9 @@ def test_health_needs_no_login(client):
     assert client.get("/health").json()["status"] == "ok"
 
 
-@pytest.mark.parametrize("path", ["/api/sessions", "/api/sessions/active", f"/api/sessions/{uuid.uuid4()}", "/api/events"])
+@pytest.mark.parametrize(
+    "path", ["/api/sessions", "/api/sessions/active", f"/api/sessions/{uuid.uuid4()}", "/api/events"]
+)
 def test_stranger_is_401(client, transactional_db, path):
     answer = client.get(path)
     assert answer.status_code == 401
@@ -59,7 +61,17 @@ def test_list_pages_newest_first(api, submit):
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=1001", "limit=x", "limit=-1", "cursor=x", "cursor=%00", "status=odd", "created_after=yesterday", "created_after=2026-99-99T00:00:00Z"],
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=-1",
+        "cursor=x",
+        "cursor=%00",
+        "status=odd",
+        "created_after=yesterday",
+        "created_after=2026-99-99T00:00:00Z",
+    ],
 )
 def test_bad_query_names_the_field(api, query):
     answer = api.get(f"/api/sessions?{query}")

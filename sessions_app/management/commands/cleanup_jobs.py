@@ -22,7 +22,10 @@ def duration(text: str) -> timedelta:
 
 
 class Command(BaseCommand):
-    help = "Remove finished jobs whose time is over by the retention policy (HAULIER_RETENTION). Active jobs always stay."
+    help = (
+        "Remove finished jobs whose time is over by the retention policy (HAULIER_RETENTION). "
+        "Active jobs always stay."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -10,7 +10,10 @@ from sessions_app.management.commands._people import add_user_argument, find_use
 
 
 class Command(BaseCommand):
-    help = "Print a new API token, alone on standard output. It is shown this once; send it as `Authorization: Bearer …`."
+    help = (
+        "Print a new API token, alone on standard output. It is shown this once; "
+        "send it as `Authorization: Bearer …`."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_user_argument(parser)

@@ -18,7 +18,9 @@ PORT_PATIENCE_S = 15.0
 
 
 class Command(BaseCommand):
-    help = "Start the web server and the workers, keep them running, and end them together on SIGTERM or Ctrl-C."
+    help = (
+        "Start the web server and the workers, keep them running, and end them together on SIGTERM or Ctrl-C."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -32,7 +34,10 @@ class Command(BaseCommand):
             type=int,
             metavar="N",
             default=settings.WORKERS,
-            help="Worker processes, one transfer at a time each; one more serves what a person waits for (default: %(default)s, or HAULIER_WORKERS).",
+            help=(
+                "Worker processes of one slot each; one more serves what a person waits for "
+                "(default: %(default)s, or HAULIER_WORKERS)."
+            ),
         )
         parser.add_argument(
             "--no-login",
@@ -40,7 +45,9 @@ class Command(BaseCommand):
             default=settings.NO_LOGIN,
             help="Everybody who reaches the port is the owner; on a loopback address only.",
         )
-        parser.add_argument("--only", choices=("web", "worker"), help="Start the web server or the workers alone.")
+        parser.add_argument(
+            "--only", choices=("web", "worker"), help="Start the web server or the workers alone."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = _parse_bind(options["bind"])
@@ -48,7 +55,8 @@ class Command(BaseCommand):
             raise CommandError("--workers must be between 1 and 64.")
         if options["no_login"] and not _is_loopback(host):
             raise CommandError(
-                f"--no-login works on a loopback address only, not on {host}: anybody who reaches the port would be the owner."
+                f"--no-login works on a loopback address only, not on {host}: "
+                "anybody who reaches the port would be the owner."
             )
         has_web, has_workers = options["only"] != "worker", options["only"] != "web"
         # The web server of an instance that was killed may take a moment to notice.

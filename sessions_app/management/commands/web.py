@@ -16,12 +16,10 @@ GRACE_S = 5.0
 
 
 class Command(BaseCommand):
-    help = "Serve the pages and the API with daphne, without workers. `serve` starts this one and the workers."
+    help = "Serve pages and API with daphne, without workers. `serve` starts this and the workers."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--lifeline", action="store_true", help="End when standard input closes (set by the supervisor)."
-        )
+        parser.add_argument("--lifeline", action="store_true", help="End when standard input closes.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         host = settings.BIND_HOST.strip("[]").replace(":", r"\:")
@@ -40,7 +38,7 @@ class Command(BaseCommand):
     def _end(self, server: Server) -> None:
         from twisted.internet import reactor
 
-        reactor.callFromThread(server.stop)  # type: ignore[attr-defined]
+        reactor.callFromThread(server.stop)
         # A request that does not end must not keep the process.
         timer = threading.Timer(GRACE_S, os._exit, args=(0,))
         timer.daemon = True

@@ -18,9 +18,7 @@ class Command(BaseCommand):
             action="store_true",
             help="Take only what a person waits for: scans and the listing of transfers.",
         )
-        parser.add_argument(
-            "--lifeline", action="store_true", help="End when standard input closes (set by the supervisor)."
-        )
+        parser.add_argument("--lifeline", action="store_true", help="End when standard input closes.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         queues = [INTERACTIVE_QUEUE] if options["interactive"] else [INTERACTIVE_QUEUE, WORK_QUEUE]
