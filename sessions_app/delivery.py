@@ -73,7 +73,11 @@ def lost_messages(shards: list[Shard], dead_workers: set[str]) -> list[Shard]:
     lost = []
     for shard in shards:
         row = known.get(shard.message)
-        if row is None or row.status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED) or (row.status == TaskResultStatus.RUNNING and row.worker_ids[-1] in dead_workers):
+        if row is None or row.status in (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED):
+            is_lost = True
+        else:
+            is_lost = row.status == TaskResultStatus.RUNNING and row.worker_ids[-1] in dead_workers
+        if is_lost:
             lost.append(shard)
     return lost
 

@@ -43,7 +43,7 @@ class Child:
             return False
         now = time.monotonic()
         self.failures = 0 if now - self.started_at > HEALTHY_S else self.failures + 1
-        back_off = 0.0 if self.failures <= 1 else min(LONGEST_BACK_OFF_S, 0.25 * 2**self.failures)
+        back_off = 0.0 if self.failures <= 1 else min(LONGEST_BACK_OFF_S, 0.25 * 2 ** (self.failures - 1))
         logger.warning(
             "%s (pid %s) ended with %s; back in %.1f s",
             self.name,
