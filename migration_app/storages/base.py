@@ -1,8 +1,16 @@
-"""What every storage is: entries, capabilities, addresses."""
+"""What every storage is: entries, addresses, and the operations, which answer by callbacks so that many run at once."""
 
+from abc import ABC, abstractmethod
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar, TypeVar
+
+from migration_app.storages.errors import StorageError
+
+from migration_app.storages.errors import NameRefused, StorageError
 
 Path = bytes
 """Relative to the storage's root, components joined by `/`; `b""` is the root itself."""
@@ -68,3 +76,162 @@ class Address:
 
 Guard = Callable[[], bool]
 """Asked before anything is sent: False means that the lease is over and nothing more may leave."""
+
+T = TypeVar("T")
+Answer = Callable[[T | StorageError], None]
+"""How an operation ends: called exactly once, in the loop's thread, perhaps before the operation returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderListing:
+    """What a folder holds. `problems` are names that were refused and links that could not be read."""
+
+    entries: list[Entry]
+    problems: list[tuple[bytes, StorageError]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a storage can do; exact once it is connected."""
+
+    chunk_size: int = 261_120
+    """The most bytes of one read or write."""
+    atomic_rename: bool = True
+    """Whether a rename replaces what is there in one step."""
+    link_times: bool = True
+    """Whether a link's own mtime can be set."""
+    earliest_mtime: int = -(2**63)
+    latest_mtime: int = 2**63 - 1
+
+
+class Reader(ABC):
+    """A file open for reading."""
+
+    @abstractmethod
+    def read(self, offset: int, size: int, answer: Answer[bytes]) -> None:
+        """Give exactly `size` bytes (at most `chunk_size`), fewer only where the file ends."""
+
+    @abstractmethod
+    def measure(self, answer: Answer[tuple[int, int]]) -> None:
+        """Give size and mtime as they are now, after all reads asked for before."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file; harmless when repeated."""
+
+
+class Writer(ABC):
+    """A new file open for writing."""
+
+    @abstractmethod
+    def write(self, offset: int, data: bytes, answer: Answer[None]) -> None:
+        """Write at most `chunk_size` bytes."""
+
+    @abstractmethod
+    def finish(self, *, mode: int, mtime: int, size: int, answer: Answer[None]) -> None:
+        """Set mode (its low 9 bits) and mtime, flush a file of `FLUSH_FROM` bytes or more to disk, close it.
+
+        Answers when this and all writes were answered; with the first error if there was one.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up and let go of the file; harmless when repeated."""
+
+
+FLUSH_FROM = 8 * 2**20
+
+
+class Storage(ABC):
+    """A tree on some server. Errors are `StorageError`s, given to `answer` or raised by the coroutines.
+
+    Paths are relative to `root`. Nothing here retries, and everything runs in one event loop. After ConnectionLost
+    every operation answers ConnectionLost.
+    """
+
+    is_poolable: ClassVar[bool] = True
+    """Whether a connection is worth keeping for the next shard."""
+
+    def __init__(self, address: Address, root: bytes, *, guard: Guard) -> None:
+        self.address = address
+        self.root = root
+        self.guard = guard
+        self.capabilities = Capabilities()
+        self.host_key: HostKey | None = None
+        """Of an SSH server, once connected."""
+
+    @property
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether operations can be asked for."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Connect within `CONNECT_S`. Raises ConnectFailed, AuthenticationFailed, HostKeyRejected, PermissionDenied."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect; harmless when repeated."""
+
+    @abstractmethod
+    def abort(self, reason: str = "The connection was dropped.") -> None:
+        """Drop the connection at once: nothing more leaves; what is outstanding answers ConnectionLost."""
+
+    @abstractmethod
+    async def root_entry(self) -> Entry:
+        """The root folder, with path b"". Raises NotFound, NotAFolder, PermissionDenied."""
+
+    @abstractmethod
+    async def make_root(self) -> None:
+        """Make the root folder and its parents where they are missing."""
+
+    @abstractmethod
+    def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:
+        """Give what is in a folder, in no order, without following any link."""
+
+    @abstractmethod
+    def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
+        """Open a regular file for reading."""
+
+    @abstractmethod
+    def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        """Make an empty file, only for its owner to read, or empty the one that is there."""
+
+    @abstractmethod
+    def make_folder(self, path: Path, answer: Answer[None]) -> None:
+        """Make a folder with mode 0700. One that is there is left as it is; anything else there is NotAFolder."""
+
+    @abstractmethod
+    def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
+        """Make a symbolic link where nothing is."""
+
+    @abstractmethod
+    def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
+        """Give a file or link another name, replacing a file or link that has it; a folder there is IsAFolder."""
+
+    @abstractmethod
+    def remove(self, path: Path, answer: Answer[None]) -> None:
+        """Remove a file or link."""
+
+    @abstractmethod
+    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
+        """Set a folder's mode (its low 9 bits) and mtime."""
+
+
+CONNECT_S = 8.0
+
+
+async def ask(start: Callable[[Answer[T]], None]) -> T:
+    """Await one operation: `await ask(partial(storage.list_folder, path))`. Raises its StorageError."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def answer(result: T | StorageError) -> None:
+        if future.done():
+            return
+        if isinstance(result, StorageError):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    start(answer)
+    return await future

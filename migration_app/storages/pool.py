@@ -1,0 +1,65 @@
+"""Connections kept for the next shard."""
+
+import asyncio
+
+from migration_app.storages.base import Address, Guard, Storage
+from migration_app.storages.registry import open_storage
+
+IDLE_S = 10.0
+
+
+class StoragePool:
+    """Idle connections by address; lives in one event loop. An address holds the full credentials and the host-key
+    policy, so a connection never serves anybody else."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, list[tuple[Storage, asyncio.TimerHandle]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def acquire(self, address: Address, root: bytes, *, guard: Guard) -> Storage:
+        """A connected storage. Raises what `Storage.connect` raises, ValueError for an unknown protocol."""
+        while waiting := self._idle.get(address):
+            storage, timer = waiting.pop()
+            timer.cancel()
+            if storage.is_connected:
+                storage.root, storage.guard = root, guard
+                return storage
+        storage = open_storage(address, root, guard=guard)
+        await storage.connect()
+        return storage
+
+    def release(self, storage: Storage, *, reuse: bool) -> None:
+        """Give a storage back: kept for `IDLE_S` when `reuse` and nothing is outstanding on it, else closed."""
+        if not (reuse and storage.is_poolable and storage.is_connected):
+            self._close(storage)
+            return
+        storage.guard = _nobody
+        timer = asyncio.get_running_loop().call_later(IDLE_S, self._expire, storage)
+        self._idle.setdefault(storage.address, []).append((storage, timer))
+
+    async def close(self) -> None:
+        """Close all that is idle, and wait for what is closing."""
+        for waiting in list(self._idle.values()):
+            for storage, timer in waiting:
+                timer.cancel()
+                self._close(storage)
+        self._idle.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _expire(self, storage: Storage) -> None:
+        waiting = self._idle[storage.address]
+        waiting[:] = [(kept, timer) for kept, timer in waiting if kept is not storage]
+        if not waiting:
+            del self._idle[storage.address]
+        self._close(storage)
+
+    def _close(self, storage: Storage) -> None:
+        task = asyncio.get_running_loop().create_task(storage.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _nobody() -> bool:
+    """The guard of an idle connection: nobody holds a lease for it."""
+    return False

@@ -1,0 +1,268 @@
+"""The packet pipeline: requests go out without waiting for each other, answers come back by id.
+
+All requests of one turn of the event loop leave in one write. A request costs a dictionary entry and a
+callback: no future, no task. It knows nothing of files under way or of jobs.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+
+from migration_app.storages.base import Guard
+from migration_app.storages.errors import (
+    AlreadyExists,
+    ConnectFailed,
+    ConnectionLost,
+    NoSpace,
+    NotFound,
+    OperationFailed,
+    PermissionDenied,
+    StorageError,
+)
+from migration_app.storages.sftp import packets
+from migration_app.storages.sftp.packets import Cursor, MalformedPacket
+
+WINDOW = 8 * 1024 * 1024
+"""Bytes of data that may be unanswered."""
+LONGEST_PACKET = 1024 * 1024
+SILENCE_S = 60.0
+SMALL_DATA = 32 * 1024
+"""What every version 3 server takes in one READ or WRITE (draft, section 3)."""
+
+Callback = Callable[[int, bytes, StorageError | None], None]
+"""Packet type, its bytes after the id, or an error instead."""
+
+
+class SftpWire(asyncssh.SSHClientSession[bytes]):
+    """One SFTP channel."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.extensions: dict[bytes, bytes] = {}
+        self.longest_read = SMALL_DATA
+        self.longest_write = SMALL_DATA
+        self.error: StorageError | None = None
+        self.unanswered_bytes = 0
+        self.on_room: set[Callable[[], None]] = set()
+        """Called when there is room in the window again."""
+        self._loop = asyncio.get_running_loop()
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._callbacks: dict[int, Callback] = {}
+        self._next_id = 0
+        self._out: list[bytes] = []
+        self._is_flush_due = False
+        self._is_paused = False
+        self._buffer = bytearray()
+        self._version: asyncio.Future[None] = self._loop.create_future()
+        self._heard_at = self._loop.time()
+        self._watch = self._loop.call_later(SILENCE_S / 4, self._check_silence)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the window lets more data go."""
+        return self.unanswered_bytes < WINDOW and not self._is_paused and self.error is None
+
+    async def start(self) -> None:
+        """Agree on version 3 and learn the server's extensions and limits; raises ConnectFailed."""
+        self._out.append(struct.pack(">IBI", 5, packets.INIT, 3))
+        self._schedule_flush()
+        await self._version
+        if b"limits@openssh.com" in self.extensions:
+            await self._ask_limits()
+
+    async def _ask_limits(self) -> None:
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            if not answer.done():
+                answer.set_result(data if kind == packets.EXTENDED_REPLY else b"")
+
+        self.request(packets.EXTENDED, packets.text(b"limits@openssh.com"), done)
+        cursor = Cursor(await answer)
+        if not cursor.is_at_end():
+            # A limit of 0 says that the server has none to tell.
+            cursor.long()
+            longest = 255 * 1024
+            self.longest_read = min(cursor.long() or SMALL_DATA, longest)
+            self.longest_write = min(cursor.long() or SMALL_DATA, longest)
+
+    def request(self, kind: int, body: bytes, callback: Callback) -> None:
+        """Send a request at the end of this turn of the loop; `callback` gets its answer."""
+        if self.error is not None:
+            self._loop.call_soon(callback, 0, b"", self.error)
+            return
+        if not self._callbacks:
+            self._heard_at = self._loop.time()
+        self._next_id = request_id = (self._next_id + 1) & 0xFFFFFFFF
+        self._callbacks[request_id] = callback
+        self._out.append(struct.pack(">IBI", len(body) + 5, kind, request_id))
+        self._out.append(body)
+        self._schedule_flush()
+
+    def command(self, kind: int, body: bytes, answered: Callable[[StorageError | None], None]) -> None:
+        """Send a request whose answer is a STATUS."""
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            answered(error or status_error(kind, data))
+
+        self.request(kind, body, done)
+
+    def _schedule_flush(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if not self._out or self._channel is None or self.error is not None:
+            return
+        if not self.guard():
+            self.fail(ConnectionLost("The lease is over."))
+            return
+        data = b"".join(self._out)
+        self._out.clear()
+        try:
+            self._channel.write(data)
+        except (OSError, asyncssh.Error) as error:
+            self.fail(ConnectionLost(f"The connection broke: {readable(str(error))}"))
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.fail(ConnectionLost("The connection was dropped."))
+
+    def fail(self, error: StorageError) -> None:
+        """Answer everything that is under way, and all that comes, with an error; drop the connection."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._out.clear()
+        self._watch.cancel()
+        if self._channel is not None:
+            transport: Any = self._channel.get_connection()
+            transport.abort()
+        if not self._version.done():
+            self._version.set_exception(ConnectFailed(str(error)))
+            # The one who waits for it may be gone already.
+            self._version.exception()
+        callbacks, self._callbacks = self._callbacks, {}
+        for callback in callbacks.values():
+            callback(0, b"", error)
+
+    def _check_silence(self) -> None:
+        if self._callbacks and self._loop.time() - self._heard_at > SILENCE_S:
+            self.fail(ConnectionLost(f"The server has not answered for {SILENCE_S:.0f} s."))
+            return
+        self._watch = self._loop.call_later(SILENCE_S / 4, self._check_silence)
+
+    # asyncssh calls these.
+
+    def connection_made(self, chan: "asyncssh.SSHClientChannel[bytes]") -> None:
+        """The channel is there."""
+        self._channel = chan
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """Bytes of the server: one or more packets, or a part of one."""
+        if datatype is not None or self.error is not None:
+            return
+        self._heard_at = self._loop.time()
+        self._buffer += data
+        try:
+            self._take_packets()
+        except MalformedPacket as error:
+            self.fail(ConnectionLost(str(error)))
+
+    def eof_received(self) -> bool:
+        """The server says no more."""
+        self.fail(ConnectionLost("The server closed the connection."))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone."""
+        reason = f": {readable(str(exc))}" if exc is not None and str(exc) else "."
+        self.fail(ConnectionLost(f"The connection broke{reason}"))
+
+    def pause_writing(self) -> None:
+        """The channel's buffer is full."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The channel's buffer has room."""
+        self._is_paused = False
+        self._tell_room()
+
+    def answered_bytes(self, count: int) -> None:
+        """Data of that size was answered and leaves the window."""
+        was_full = not self.has_room
+        self.unanswered_bytes -= count
+        if was_full:
+            self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self.has_room:
+            for callback in list(self.on_room):
+                callback()
+
+    def _take_packets(self) -> None:
+        buffer, start = self._buffer, 0
+        while len(buffer) - start >= 4:
+            length = int.from_bytes(buffer[start : start + 4], "big")
+            if not 1 <= length <= LONGEST_PACKET:
+                raise MalformedPacket("The server sent something that is no SFTP.")
+            end = start + 4 + length
+            if len(buffer) < end:
+                break
+            self._dispatch(bytes(buffer[start + 4 : end]))
+            start = end
+        if start:
+            del buffer[:start]
+
+    def _dispatch(self, packet: bytes) -> None:
+        kind = packet[0]
+        if kind == packets.VERSION:
+            self._take_version(packet)
+            return
+        request_id = Cursor(packet, 1).number()
+        callback = self._callbacks.pop(request_id, None)
+        if callback is None:
+            raise MalformedPacket("The server answered a question that was not asked.")
+        callback(kind, packet[5:], None)
+
+    def _take_version(self, packet: bytes) -> None:
+        cursor = Cursor(packet, 1)
+        cursor.number()
+        while not cursor.is_at_end():
+            name = cursor.text()
+            self.extensions[name] = cursor.text()
+        if not self._version.done():
+            self._version.set_result(None)
+
+
+def status_error(kind: int, data: bytes) -> StorageError | None:
+    """The error that a STATUS answer tells; None when it says OK."""
+    if kind != packets.STATUS:
+        return OperationFailed("The server gave an answer of the wrong kind.")
+    cursor = Cursor(data)
+    code = cursor.number()
+    if code == packets.OK:
+        return None
+    said = readable(cursor.text().decode("utf-8", "replace")) if not cursor.is_at_end() else ""
+    if code == packets.NO_SUCH_FILE:
+        return NotFound("No such file or folder.")
+    if code == packets.PERMISSION_DENIED:
+        return PermissionDenied("Permission denied.")
+    if code == packets.FILE_ALREADY_EXISTS:
+        return AlreadyExists("Something of that name is there already.")
+    if code in (packets.NO_SPACE, packets.QUOTA_EXCEEDED):
+        return NoSpace("The disk is full or the quota used up.")
+    if code == packets.OP_UNSUPPORTED:
+        return OperationFailed("The server does not support this.")
+    return OperationFailed(f"The server refused: {said or f'status {code}'}.")
+
+
+def readable(said: str) -> str:
+    """A server's words, fit for a message: printable characters only, at most 200."""
+    cleaned = "".join(character if character.isprintable() else " " for character in said)
+    return " ".join(cleaned.split())[:200].rstrip(".")
