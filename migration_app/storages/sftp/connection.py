@@ -19,7 +19,13 @@ DEFAULT_PORT = 22
 CHANNEL_WINDOW = 16 * 1024 * 1024
 LARGEST_PACKET = 128 * 1024
 # With AES-NI a third faster than chacha20, which OpenSSH would prefer.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr", "aes256-ctr")
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes256-ctr",
+)
 
 
 class _Client(asyncssh.SSHClient):
@@ -115,9 +121,10 @@ def _keys(address: Address) -> list[asyncssh.SSHKey] | None:
 
 
 async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Guard) -> SftpWire:
+    wire = SftpWire(guard)
     try:
-        _, wire = await connection.create_session(
-            lambda: SftpWire(guard),
+        await connection.create_session(
+            lambda: wire,
             subsystem="sftp",
             encoding=None,
             window=CHANNEL_WINDOW,

@@ -1,13 +1,13 @@
 """Listing one folder: OPENDIR, READDIRs two at a time, READLINK for links. Attributes come with the names."""
 
 import stat
-from collections.abc import Callable
 
-from migration_app.storages.base import Entry, Kind, Listing, Path, checked_name, join
-from migration_app.storages.errors import NameRefused, OperationFailed, StorageError
+from migration_app.storages.base import Answer, Entry, FolderListing, Kind, Path
+from migration_app.storages.errors import NameRefused, StorageError
+from migration_app.storages.names import refusal_of
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Attributes, Cursor, MalformedPacket
-from migration_app.storages.sftp.wire import SftpWire, status_error
+from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 _AHEAD = 2
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
@@ -17,13 +17,11 @@ MOST_LINK_TARGET = 4096
 class FolderLister:
     """One folder being listed."""
 
-    def __init__(
-        self, wire: SftpWire, path: Path, absolute: bytes, listed: Callable[[Listing], None]
-    ) -> None:
+    def __init__(self, wire: SftpWire, path: Path, absolute: bytes, answer: Answer[FolderListing]) -> None:
         self._wire = wire
         self._path = path
         self._absolute = absolute
-        self._listed = listed
+        self._answer = answer
         self._handle = b""
         self._entries: list[Entry] = []
         self._problems: list[tuple[Path, StorageError]] = []
@@ -37,8 +35,7 @@ class FolderLister:
 
     def _opened(self, kind: int, data: bytes, error: StorageError | None) -> None:
         if kind != packets.HANDLE:
-            reason = error or status_error(kind, data) or OperationFailed("No handle came.")
-            self._listed(Listing(self._path, error=reason))
+            self._answer(wrong_answer(kind, data, error))
             return
         self._handle = Cursor(data).text()
         for _ in range(_AHEAD):
@@ -57,7 +54,7 @@ class FolderLister:
             self._is_at_end = True
             is_end = kind == packets.STATUS and Cursor(data).number() == packets.EOF
             if not is_end:
-                self._error = error or status_error(kind, data) or OperationFailed("No names came.")
+                self._error = wrong_answer(kind, data, error)
             self._wire.command(packets.CLOSE, packets.text(self._handle), lambda _: None)
         self._finish()
 
@@ -69,12 +66,12 @@ class FolderLister:
             found = cursor.attributes()
             if name in (b".", b".."):
                 continue
-            try:
-                checked_name(name)
-            except NameRefused as refused:
-                self._problems.append((join(self._path, name.replace(b"/", b"?")), refused))
-                continue
-            self._add(join(self._path, name), longname, found)
+            path = self._path + b"/" + name if self._path else name
+            refused = refusal_of(path, name)
+            if refused is not None:
+                self._problems.append((path, refused))
+            else:
+                self._add(path, longname, found)
 
     def _add(self, path: Path, longname: bytes, found: Attributes) -> None:
         kind = _kind(found, longname)
@@ -104,13 +101,12 @@ class FolderLister:
                 )
                 return
             error = NameRefused("The server sent a link target that cannot be one.")
-        reason = error or status_error(kind, data) or OperationFailed("No target came.")
-        self._problems.append((entry.path, reason))
+            kind = packets.STATUS
+        self._problems.append((entry.path, error or wrong_answer(kind, data, error)))
 
     def _finish(self) -> None:
         if self._is_at_end and self._outstanding == 0:
-            entries = () if self._error else tuple(self._entries)
-            self._listed(Listing(self._path, entries, tuple(self._problems), self._error))
+            self._answer(self._error or FolderListing(self._entries, self._problems))
 
 
 def _kind(found: Attributes, longname: bytes) -> Kind:

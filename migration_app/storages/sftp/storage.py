@@ -8,21 +8,21 @@ import asyncssh
 
 from migration_app.storages.base import (
     Address,
-    Answered,
+    Answer,
+    Capabilities,
     Entry,
+    FolderListing,
     Guard,
     Kind,
-    Listing,
     Path,
     Reader,
     Storage,
     Writer,
-    parent_of,
-    sibling,
 )
 from migration_app.storages.errors import (
     AlreadyExists,
     ConnectionLost,
+    IsAFolder,
     NotAFolder,
     NotFound,
     OperationFailed,
@@ -30,16 +30,14 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import open_wire
-from migration_app.storages.sftp.files import SftpReader, SftpWriter, rename
+from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
-from migration_app.storages.sftp.wire import SftpWire, status_error
+from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 
 class SftpStorage(Storage):
     """Everything below a root, over one connection and one channel."""
-
-    concurrency = 64
 
     def __init__(self, address: Address, root: bytes, *, guard: Guard) -> None:
         super().__init__(address, root, guard=guard)
@@ -54,8 +52,8 @@ class SftpStorage(Storage):
         return self._wire
 
     @property
-    def is_usable(self) -> bool:
-        """Whether the channel is there."""
+    def is_connected(self) -> bool:
+        """See Storage."""
         return self._wire is not None and self._wire.error is None
 
     async def connect(self) -> None:
@@ -63,6 +61,14 @@ class SftpStorage(Storage):
         # The guard is asked through this object: a pool hands it to the next lease.
         found = await open_wire(self.address, lambda: self.guard())
         self._connection, self._wire, self.host_key = found
+        extensions = self._wire.extensions
+        self.capabilities = Capabilities(
+            chunk_size=min(self._wire.longest_read, self._wire.longest_write),
+            atomic_rename=b"posix-rename@openssh.com" in extensions,
+            link_times=b"lsetstat@openssh.com" in extensions,
+            earliest_mtime=0,
+            latest_mtime=packets.LATEST_MTIME,
+        )
 
     async def close(self) -> None:
         """See Storage."""
@@ -70,10 +76,10 @@ class SftpStorage(Storage):
             self.wire.fail(ConnectionLost("Closed."))
             await self._connection.wait_closed()
 
-    def abort(self) -> None:
+    def abort(self, reason: str = "The connection was dropped.") -> None:
         """See Storage."""
         if self._wire is not None:
-            self._wire.abort()
+            self._wire.fail(ConnectionLost(reason))
 
     def absolute(self, path: Path) -> bytes:
         """The server's name of a path."""
@@ -117,83 +123,119 @@ class SftpStorage(Storage):
             if kind == packets.ATTRS:
                 future.set_result(Cursor(data).attributes())
             else:
-                future.set_exception(_error_of(kind, data, error))
+                future.set_exception(wrong_answer(kind, data, error))
 
         self.wire.request(kind, packets.text(path), done)
         return await future
 
-    def list_folder(self, path: Path, listed: Callable[[Listing], None]) -> None:
+    def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:
         """See Storage."""
-        FolderLister(self.wire, path, self.absolute(path), listed).start()
+        FolderLister(self.wire, path, self.absolute(path), answer).start()
 
-    def make_folder(self, path: Path, answered: Answered) -> None:
+    def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
+        """See Storage."""
+        flags = packets.number(packets.READ_FLAG) + packets.attributes()
+        wire = self.wire
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            if kind == packets.HANDLE:
+                answer(SftpReader(wire, Cursor(data).text()))
+            else:
+                answer(wrong_answer(kind, data, error))
+
+        wire.request(packets.OPEN, packets.text(self.absolute(path)) + flags, done)
+
+    def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        """See Storage."""
+        flags = packets.WRITE_FLAG | packets.CREATE_FLAG | packets.TRUNCATE_FLAG
+        # Nobody else may read a file that is not whole yet.
+        body = packets.text(self.absolute(path)) + packets.number(flags) + packets.attributes(mode=0o600)
+        wire = self.wire
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            if kind == packets.HANDLE:
+                answer(SftpWriter(wire, Cursor(data).text()))
+            else:
+                answer(wrong_answer(kind, data, error))
+
+        wire.request(packets.OPEN, body, done)
+
+    def make_folder(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""
         absolute = self.absolute(path)
 
         def done(error: StorageError | None) -> None:
             # Version 3 has no word for "is there already": a refusal has to be looked into.
             if isinstance(error, OperationFailed | AlreadyExists):
-                self._explain_mkdir(absolute, error, answered)
+                self._explain_mkdir(absolute, error, answer)
             else:
-                answered(error)
+                answer(error)
 
-        self.wire.command(
-            packets.MKDIR, packets.text(absolute) + packets.attributes(mode=0o700), done
-        )
+        body = packets.text(absolute) + packets.attributes(mode=0o700)
+        self.wire.command(packets.MKDIR, body, done)
 
-    def _explain_mkdir(self, absolute: bytes, refusal: StorageError, answered: Answered) -> None:
+    def _explain_mkdir(self, absolute: bytes, refusal: StorageError, answer: Answer[None]) -> None:
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             if kind != packets.ATTRS:
-                answered(error or refusal)
+                answer(error or refusal)
             elif Cursor(data).attributes().file_type in (None, stat.S_IFDIR):
-                answered(AlreadyExists("The folder is there already."))
+                answer(None)
             else:
-                answered(NotAFolder("A file or link is where a folder should be."))
+                answer(NotAFolder("A file or link is where a folder should be."))
 
         self.wire.request(packets.LSTAT, packets.text(absolute), done)
 
-    def make_link(
-        self, path: Path, target: bytes, temp_name: bytes, mtime: int, answered: Answered
-    ) -> None:
+    def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
         """See Storage."""
-        temp, final = self.absolute(sibling(path, temp_name)), self.absolute(path)
-
-        def linked(error: StorageError | None) -> None:
-            if error is not None:
-                answered(error)
-            else:
-                rename(self.wire, temp, final, published)
-
-        def published(error: StorageError | None) -> None:
-            if error is not None:
-                self.wire.command(packets.REMOVE, packets.text(temp), lambda _: answered(error))
-            else:
-                answered(None)
-
-        # What an earlier attempt left behind; that there is nothing is fine.
-        self.wire.command(packets.REMOVE, packets.text(temp), lambda _: None)
+        link = packets.text(self.absolute(path))
         # OpenSSH takes the target first, against the draft, and the others follow it (PROTOCOL, 4.1).
-        self.wire.command(packets.SYMLINK, packets.text(target) + packets.text(temp), linked)
-        if b"lsetstat@openssh.com" in self.wire.extensions:
-            body = packets.text(b"lsetstat@openssh.com") + packets.text(temp)
-            self.wire.command(packets.EXTENDED, body + packets.attributes(mtime=mtime), lambda _: None)
+        self.wire.command(packets.SYMLINK, packets.text(target) + link, answer)
+        if self.capabilities.link_times:
+            body = packets.text(b"lsetstat@openssh.com") + link + packets.attributes(mtime=mtime)
+            # A link whose time could not be set is still the link.
+            self.wire.command(packets.EXTENDED, body, lambda _: None)
 
-    def set_folder(self, path: Path, *, mode: int, mtime: int, answered: Answered) -> None:
+    def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
         """See Storage."""
-        body = packets.text(self.absolute(path)) + packets.attributes(mode=mode, mtime=mtime)
-        self.wire.command(packets.SETSTAT, body, answered)
+        wire, final = self.wire, packets.text(self.absolute(new_path))
+        names = packets.text(self.absolute(path)) + final
+        if self.capabilities.atomic_rename:
+            body = packets.text(b"posix-rename@openssh.com") + names
+            wire.command(packets.EXTENDED, body, lambda error: self._explain_rename(final, error, answer))
+            return
 
-    def open_reader(self, entry: Entry, on_data: Callable[[], None]) -> Reader:
+        def done(error: StorageError | None) -> None:
+            # RENAME of version 3 fails when the new name is taken (draft, 6.5).
+            if isinstance(error, OperationFailed | AlreadyExists):
+                wire.command(packets.REMOVE, final, lambda _: None)
+                wire.command(packets.RENAME, names, lambda again: self._explain_rename(final, again, answer))
+            else:
+                answer(error)
+
+        wire.command(packets.RENAME, names, done)
+
+    def _explain_rename(self, final: bytes, refusal: StorageError | None, answer: Answer[None]) -> None:
+        if not isinstance(refusal, OperationFailed):
+            answer(refusal)
+            return
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            is_folder = kind == packets.ATTRS and Cursor(data).attributes().file_type == stat.S_IFDIR
+            answer(IsAFolder("A folder is where a file should be.") if is_folder else refusal)
+
+        self.wire.request(packets.LSTAT, final, done)
+
+    def remove(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""
-        return SftpReader(self.wire, self.absolute(entry.path), entry, on_data)
+        self.wire.command(packets.REMOVE, packets.text(self.absolute(path)), answer)
 
-    def open_writer(self, path: Path, temp_name: bytes, on_ready: Callable[[], None]) -> Writer:
+    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
         """See Storage."""
-        parent = self.absolute(parent_of(path)).rstrip(b"/")
-        return SftpWriter(self.wire, parent + b"/" + temp_name, self.absolute(path), on_ready)
+        attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
+        self.wire.command(packets.SETSTAT, packets.text(self.absolute(path)) + attributes, answer)
 
 
-def _settle(future: "asyncio.Future[None]") -> Answered:
+def _settle(future: "asyncio.Future[None]") -> Callable[[StorageError | None], None]:
     def done(error: StorageError | None) -> None:
         if future.done():
             return
@@ -203,8 +245,3 @@ def _settle(future: "asyncio.Future[None]") -> Answered:
             future.set_exception(error)
 
     return done
-
-
-def _error_of(kind: int, data: bytes, error: StorageError | None) -> StorageError:
-    found = error or status_error(kind, data)
-    return found or OperationFailed("The server gave an answer of the wrong kind.")

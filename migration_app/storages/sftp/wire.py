@@ -25,8 +25,6 @@ from migration_app.storages.errors import (
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Cursor, MalformedPacket
 
-WINDOW = 8 * 1024 * 1024
-"""Bytes of data that may be unanswered."""
 LONGEST_PACKET = 1024 * 1024
 SILENCE_S = 60.0
 SMALL_DATA = 32 * 1024
@@ -45,25 +43,16 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self.longest_read = SMALL_DATA
         self.longest_write = SMALL_DATA
         self.error: StorageError | None = None
-        self.unanswered_bytes = 0
-        self.on_room: set[Callable[[], None]] = set()
-        """Called when there is room in the window again."""
         self._loop = asyncio.get_running_loop()
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._callbacks: dict[int, Callback] = {}
         self._next_id = 0
         self._out: list[bytes] = []
         self._is_flush_due = False
-        self._is_paused = False
         self._buffer = bytearray()
         self._version: asyncio.Future[None] = self._loop.create_future()
         self._heard_at = self._loop.time()
         self._watch = self._loop.call_later(SILENCE_S / 4, self._check_silence)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the window lets more data go."""
-        return self.unanswered_bytes < WINDOW and not self._is_paused and self.error is None
 
     async def start(self) -> None:
         """Agree on version 3 and learn the server's extensions and limits; raises ConnectFailed."""
@@ -129,10 +118,6 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         except (OSError, asyncssh.Error) as error:
             self.fail(ConnectionLost(f"The connection broke: {readable(str(error))}"))
 
-    def abort(self) -> None:
-        """Drop the connection at once."""
-        self.fail(ConnectionLost("The connection was dropped."))
-
     def fail(self, error: StorageError) -> None:
         """Answer everything that is under way, and all that comes, with an error; drop the connection."""
         if self.error is not None:
@@ -183,27 +168,6 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         """The channel is gone."""
         reason = f": {readable(str(exc))}" if exc is not None and str(exc) else "."
         self.fail(ConnectionLost(f"The connection broke{reason}"))
-
-    def pause_writing(self) -> None:
-        """The channel's buffer is full."""
-        self._is_paused = True
-
-    def resume_writing(self) -> None:
-        """The channel's buffer has room."""
-        self._is_paused = False
-        self._tell_room()
-
-    def answered_bytes(self, count: int) -> None:
-        """Data of that size was answered and leaves the window."""
-        was_full = not self.has_room
-        self.unanswered_bytes -= count
-        if was_full:
-            self._tell_room()
-
-    def _tell_room(self) -> None:
-        if self.has_room:
-            for callback in list(self.on_room):
-                callback()
 
     def _take_packets(self) -> None:
         buffer, start = self._buffer, 0
@@ -260,6 +224,12 @@ def status_error(kind: int, data: bytes) -> StorageError | None:
     if code == packets.OP_UNSUPPORTED:
         return OperationFailed("The server does not support this.")
     return OperationFailed(f"The server refused: {said or f'status {code}'}.")
+
+
+def wrong_answer(kind: int, data: bytes, error: StorageError | None) -> StorageError:
+    """Why an answer is not what was asked for."""
+    found = error or status_error(kind, data)
+    return found or OperationFailed("The server gave an answer of the wrong kind.")
 
 
 def readable(said: str) -> str:
