@@ -47,7 +47,9 @@ class NoLoginMiddleware:
 
 def is_foreign(request: HttpRequest) -> bool:
     """Whether a page of another origin made the browser send this (Fetch Metadata, and the Origin header)."""
+    origin = request.headers.get("Origin")
+    if origin in settings.CORS_ALLOWED_ORIGINS:
+        return False
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         return True
-    origin = request.headers.get("Origin")
     return origin is not None and urlsplit(origin).netloc != request.get_host()

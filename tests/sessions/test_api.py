@@ -144,6 +144,17 @@ def test_without_login_other_sites_are_refused(client, settings, submit, headers
     assert client.delete(f"/api/sessions/{job.pk}").json() == {"message": "Session cancelled"}
 
 
+def test_listed_front_end_may_call_the_api(client, settings, submit):
+    settings.NO_LOGIN = True
+    settings.CORS_ALLOWED_ORIGINS = ["http://front.example"]
+    job = submit()
+    headers = {"Origin": "http://front.example", "Sec-Fetch-Site": "cross-site"}
+    answer = client.delete(f"/api/sessions/{job.pk}", headers=headers)
+    assert answer.json() == {"message": "Session cancelled"}
+    assert answer["Access-Control-Allow-Origin"] == "http://front.example"
+    assert "Access-Control-Allow-Origin" not in client.get("/api/sessions", headers={"Origin": "http://x.example"})
+
+
 def test_malformed_event_id_is_400(api, submit):
     job = submit()
     for answer in (

@@ -75,7 +75,8 @@ class FolderLister:
 
     def _add(self, path: Path, longname: bytes, found: Attributes) -> None:
         kind = _kind(found, longname)
-        entry = Entry(path, kind, found.size or 0, found.mtime or 0, (found.mode or 0o644) & 0o7777)
+        size = (found.size or 0) if kind is Kind.FILE else 0
+        entry = Entry(path, kind, size, found.mtime or 0, (found.mode or 0o644) & 0o7777)
         if kind is not Kind.LINK:
             self._entries.append(entry)
             return
