@@ -60,7 +60,8 @@ class Gate:
         held: list[Message] = []
 
         async def hold(message: Message) -> None:
-            if message["type"] == "http.response.start" and grants and message["status"] < 300:
+            starts_stream = bool(grants) and scope["method"] != "HEAD" and message.get("status", 500) < 300
+            if message["type"] == "http.response.start" and starts_stream:
                 held.append(message)
             elif not held:
                 await send(message)
@@ -75,7 +76,7 @@ class Gate:
 
 
 def _stream_start(start: Message) -> Message:
-    dropped = (b"content-type", b"content-length", b"cache-control", b"allow", b"vary")
+    dropped = (b"content-type", b"content-length", b"cache-control", b"allow")
     headers = [(name, value) for name, value in start["headers"] if name.lower() not in dropped]
     headers += [
         (b"Content-Type", b"text/event-stream; charset=utf-8"),
