@@ -3,6 +3,8 @@
 import logging
 from uuid import UUID
 
+from django.db import transaction
+
 from sessions_app import delivery, execution, leases, presence, transitions
 from sessions_app.models import Job, Shard
 from sessions_app.states import (
@@ -45,10 +47,11 @@ def _take_back(shard: Shard) -> None:
     if shard.deaths + 1 < leases.MOST_DEATHS or _is_job_moving(shard):
         return
     # A shard that kills each worker it meets must not do so for ever.
-    Shard.objects.filter(pk=shard.pk, state=ShardState.WAITING).update(state=ShardState.FAILED)
     reason = f"Part {shard.number} ended its worker {leases.MOST_DEATHS} times without getting on."
     try:
-        transitions.move(shard.job_id, JobStatus.FAILED, reason=reason)
+        with transaction.atomic():
+            Shard.objects.filter(pk=shard.pk, state=ShardState.WAITING).update(state=ShardState.FAILED)
+            transitions.move(shard.job_id, JobStatus.FAILED, reason=reason)
     except IllegalMove as error:
         logger.info("Job %s is %s already.", shard.job_id, error.status)
 
