@@ -1,6 +1,5 @@
 """What every storage is: entries, addresses, and the operations, which answer by callbacks so that many run at once."""
 
-from abc import ABC, abstractmethod
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,8 +8,6 @@ from enum import StrEnum
 from typing import ClassVar, TypeVar
 
 from migration_app.storages.errors import StorageError
-
-from migration_app.storages.errors import NameRefused, StorageError
 
 Path = bytes
 """Relative to the storage's root, components joined by `/`; `b""` is the root itself."""

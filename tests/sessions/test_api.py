@@ -152,7 +152,9 @@ def test_listed_front_end_may_call_the_api(client, settings, submit):
     answer = client.delete(f"/api/sessions/{job.pk}", headers=headers)
     assert answer.json() == {"message": "Session cancelled"}
     assert answer["Access-Control-Allow-Origin"] == "http://front.example"
-    assert "Access-Control-Allow-Origin" not in client.get("/api/sessions", headers={"Origin": "http://x.example"})
+    assert "Access-Control-Allow-Origin" not in client.get(
+        "/api/sessions", headers={"Origin": "http://x.example"}
+    )
 
 
 def test_malformed_event_id_is_400(api, submit):

@@ -104,7 +104,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     found.stop()
 
 
-def read_stream(engine: Engine, path: str, headers: dict[str, str], *, until_type: str) -> list[dict[str, Any]]:
+def read_stream(
+    engine: Engine, path: str, headers: dict[str, str], *, until_type: str
+) -> list[dict[str, Any]]:
     """Frames of one connection until an event of a type has come or the connection breaks."""
     frames: list[dict[str, Any]] = []
     request = urllib.request.Request(f"http://127.0.0.1:{engine.port}{path}", headers=headers)

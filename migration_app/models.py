@@ -1,0 +1,129 @@
+"""Where a job reads and writes, the host keys seen there, and the files it is about."""
+
+from django.conf import settings
+from django.db import models
+
+
+class Endpoint(models.Model):
+    """One side of a job: a server, who we are there, and the sealed secrets for it.
+
+    A transfer has two, a scan one; they go when their job goes. `Job.params` holds their ids and roots.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="endpoints")
+    job = models.ForeignKey(
+        "sessions_app.Job", null=True, blank=True, on_delete=models.CASCADE, related_name="endpoints"
+    )
+    protocol = models.CharField(max_length=16)
+    host = models.CharField(max_length=255, blank=True)
+    port = models.PositiveIntegerField(default=0)
+    username = models.CharField(max_length=255, blank=True)
+    options = models.JSONField(default=dict)
+    """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands."""
+    sealed = models.TextField(blank=True)
+    """The secrets as one token of `secrets.seal`; empty when there are none."""
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.where
+
+    @property
+    def where(self) -> str:
+        """The server for people, as in `sftp://user@host:2222`; `local` for this machine."""
+        if self.protocol == "local":
+            return "local"
+        user = f"{self.username}@" if self.username else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port in (0, 22) else f":{self.port}"
+        return f"{self.protocol}://{user}{host}{port}"
+
+
+class HostKey(models.Model):
+    """A server's key as a person's jobs first saw it; a server that shows another one is refused."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="host_keys")
+    host = models.CharField(max_length=255)
+    """In lower case."""
+    port = models.PositiveIntegerField()
+    algorithm = models.CharField(max_length=64)
+    fingerprint = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "host", "port"], name="one_host_key_per_server")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port} {self.algorithm} {self.fingerprint}"
+
+
+class EntryKind(models.TextChoices):
+    """What an entry of a tree is; sockets, fifos and devices are `other`."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
+class EntryAction(models.TextChoices):
+    """What is to be done with an entry; a scan only lists it."""
+
+    LIST = "list"
+    CREATE = "create"
+    UPDATE = "update"
+    SKIP = "skip"
+    CONFLICT = "conflict"
+
+
+class EntryState(models.TextChoices):
+    """How far an entry is; skipped: it was there already, equal."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Evidence(models.TextChoices):
+    """What was found when the destination was listed again."""
+
+    SIZE_ONLY = "size_only"
+    MISMATCH = "mismatch"
+
+
+class ManifestEntry(models.Model):
+    """One entry of a job's tree. Written and read in batches by `manifest`, never one by one.
+
+    `number` counts in the order of the walk, so a folder always has a lower one than what it holds.
+    """
+
+    job = models.ForeignKey(
+        "sessions_app.Job", on_delete=models.CASCADE, related_name="manifest", db_index=False
+    )
+    number = models.PositiveBigIntegerField()
+    path = models.TextField()
+    """Relative to the root, in the form of `path_text`."""
+    path_hash = models.BigIntegerField()
+    """Of the path's bytes, to find it by: a path may be longer than Postgres takes into an index."""
+    kind = models.CharField(max_length=8, choices=EntryKind)
+    size = models.BigIntegerField(default=0)
+    mtime = models.BigIntegerField(default=0)
+    """Whole seconds since 1970."""
+    mode = models.PositiveIntegerField(default=0)
+    target = models.TextField(blank=True)
+    """Of a link: what it holds, in the form of `path_text`."""
+    action = models.CharField(max_length=8, choices=EntryAction)
+    state = models.CharField(max_length=8, choices=EntryState)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    error = models.TextField(blank=True)
+    evidence = models.CharField(max_length=12, blank=True, choices=Evidence)
+
+    class Meta:
+        verbose_name_plural = "manifest entries"
+        indexes = [models.Index(fields=["job", "path_hash"], name="manifest_by_path")]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="number_within_job")]
+
+    def __str__(self) -> str:
+        return self.path

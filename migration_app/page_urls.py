@@ -1,0 +1,22 @@
+"""Addresses of the pages."""
+
+from django.urls import path
+
+from migration_app.pages import job_pages, new_job, sign_in
+
+urlpatterns = [
+    path("", new_job.start, name="start"),
+    path("sign-in", sign_in.SignInView.as_view(), name="sign-in"),
+    path("sign-out", sign_in.SignOutView.as_view(), name="sign-out"),
+    path("sign-in/link/<str:token>", sign_in.sign_in_link, name="sign-in-link"),
+    path("set-password", sign_in.set_password, name="set-password"),
+    path("theme", sign_in.theme, name="theme"),
+    path("new/scan", new_job.new_scan, name="new-scan"),
+    path("new/transfer", new_job.new_transfer, name="new-transfer"),
+    path("jobs", job_pages.job_list, name="jobs"),
+    path("jobs/delete-finished", job_pages.delete_finished, name="delete-finished"),
+    path("jobs/<uuid:job_id>", job_pages.job, name="job"),
+    path("jobs/<uuid:job_id>/log", job_pages.log, name="job-log"),
+    path("jobs/<uuid:job_id>/cancel", job_pages.cancel, name="cancel-job"),
+    path("jobs/<uuid:job_id>/delete", job_pages.delete_job, name="delete-job"),
+]

@@ -1,0 +1,133 @@
+"""The forms. They only carry text to `migration_app.submission`, which validates for pages and API alike."""
+
+import uuid
+from typing import Any
+
+from django import forms
+from django.conf import settings
+
+from sessions_app.models import User
+
+Json = dict[str, Any]
+
+_NO_GUESSING = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+
+
+class UnreadTextarea(forms.Textarea):
+    """A text area that never gives back what was typed into it."""
+
+    def format_value(self, value: Any) -> str | None:
+        """Nothing."""
+        return None
+
+
+class ConnectionForm(forms.Form):
+    """One side of a job."""
+
+    protocol = forms.ChoiceField(
+        label="Where",
+        choices=[("local", "This machine"), ("sftp", "SFTP server")],
+        widget=forms.RadioSelect,
+    )
+    host = forms.CharField(label="Host", widget=forms.TextInput(attrs=_NO_GUESSING))
+    port = forms.CharField(
+        label="Port",
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "placeholder": "22", **_NO_GUESSING}),
+    )
+    username = forms.CharField(label="User", widget=forms.TextInput(attrs=_NO_GUESSING))
+    password = forms.CharField(
+        label="Password",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="Stored encrypted for this job, never shown again.",
+    )
+    ssh_key = forms.CharField(
+        label="Private key",
+        strip=False,
+        widget=UnreadTextarea(attrs={"rows": 3, **_NO_GUESSING}),
+        help_text="The key's whole text, from -----BEGIN to END-----.",
+    )
+    passphrase = forms.CharField(
+        label="Passphrase of the key",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+    root_path = forms.CharField(
+        label="Folder",
+        widget=forms.TextInput(attrs={"placeholder": "/var/www/example.org", **_NO_GUESSING}),
+        help_text="The absolute path.",
+    )
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.required = False
+        protocol = self.fields["protocol"]
+        assert isinstance(protocol, forms.ChoiceField)
+        if not (user.is_owner and settings.LOCAL_ROOTS):
+            protocol.choices = [("sftp", "SFTP server")]
+        if not self.is_bound:
+            protocol.initial = protocol.choices[0][0]  # type: ignore[index]
+
+    def connection(self) -> Json:
+        """The Conn object of the HTTP contract."""
+        read = self.cleaned_data.get
+        found: Json = {"protocol": read("protocol") or "", "root_path": read("root_path") or ""}
+        if found["protocol"] == "local":
+            return found
+        port = read("port") or ""
+        found["port"] = int(port) if port.isascii() and port.isdigit() and len(port) < 7 else port or 0
+        for name in ("host", "username", "password", "passphrase"):
+            found[name] = read(name) or ""
+        # Browsers send a text area's lines with CR LF.
+        found["ssh_key"] = (read("ssh_key") or "").replace("\r\n", "\n")
+        return {name: value for name, value in found.items() if value != "" or name == "host"}
+
+
+class OptionsForm(forms.Form):
+    """What scan and transfer have in common."""
+
+    key = forms.CharField(widget=forms.HiddenInput, required=False, max_length=64)
+    exclusions = forms.CharField(
+        label="Leave out",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": "cache\n*.log", **_NO_GUESSING}),
+        help_text="One pattern a line. Without a slash it fits a name anywhere, with one it starts at the folder above.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["key"].initial = uuid.uuid4().hex
+
+    def patterns(self) -> list[str]:
+        """The exclusions as glob strings."""
+        lines = str(self.cleaned_data.get("exclusions", "")).splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+
+class ScanOptionsForm(OptionsForm):
+    """The options of a scan."""
+
+    include_hidden = forms.BooleanField(
+        label="Hidden files too",
+        required=False,
+        initial=True,
+        help_text="A site without its .htaccess is broken.",
+    )
+    detect_cms = forms.BooleanField(
+        label="Look for WordPress",
+        required=False,
+        initial=True,
+        help_text="Reads its version and the name of its database, never a password.",
+    )
+
+
+class TransferOptionsForm(OptionsForm):
+    """The options of a transfer."""
+
+    verify_after_transfer = forms.BooleanField(
+        label="Verify afterwards",
+        required=False,
+        initial=True,
+        help_text="Lists the destination once more and compares sizes.",
+    )

@@ -1,0 +1,122 @@
+"""The page of a job, its whole log, the list of jobs, and the two things one can do to them."""
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+from rest_framework.exceptions import ValidationError
+
+from migration_app.pages.badges import badge_of, title_of
+from migration_app.pages.frame import SignedRequest, page
+from migration_app.pages.job_view import JobView, line_of
+from migration_app.pages.wording import plain_text, plural
+from sessions_app import jobs, listing
+from sessions_app.models import Job
+
+PAGE_ROWS = 50
+LOG_PAGE_ROWS = 500
+
+
+def _job(request: SignedRequest, job_id: UUID) -> Job:
+    """One of the reader's own jobs; everybody else's do not exist."""
+    return get_object_or_404(Job.objects.owned_by(request.user).select_related("owner"), pk=job_id)
+
+
+@require_safe
+@page
+def job(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """A job as it stands; the script takes it from there."""
+    view = JobView(_job(request, job_id))
+    log, has_earlier = view.log()
+    context = {"view": view, "job": view.job, "log": log, "has_earlier": has_earlier}
+    return render(request, "pages/job.html", context)
+
+
+@require_safe
+@page
+def log(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """The whole log, in pages, from the first event on."""
+    found = _job(request, job_id)
+    text = request.GET.get("after", "0")
+    after = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    rows = list(found.events.filter(seq__gt=after).order_by("seq")[: LOG_PAGE_ROWS + 1])
+    lines = [line_of(row) for row in rows[:LOG_PAGE_ROWS]]
+    context = {
+        "job": found,
+        "title": title_of(found),
+        "lines": lines,
+        "next_after": lines[-1].seq if len(rows) > LOG_PAGE_ROWS else None,
+    }
+    return render(request, "pages/log.html", context)
+
+
+@require_safe
+@page
+def job_list(request: SignedRequest) -> HttpResponse:
+    """All jobs, newest first."""
+    query = QueryDict(mutable=True)
+    query["limit"] = str(PAGE_ROWS)
+    if "cursor" in request.GET:
+        query["cursor"] = request.GET["cursor"]
+    owned = Job.objects.owned_by(request.user)
+    note = ""
+    try:
+        found, cursor = listing.page(owned, query)
+    except ValidationError:
+        note = "That page of the list does not exist. This is the first one."
+        del query["cursor"]
+        found, cursor = listing.page(owned, query)
+    context = {
+        "rows": [(job, title_of(job), badge_of(job)) for job in found],
+        "cursor": cursor,
+        "is_first": "cursor" not in query,
+        "note": note,
+        "finished": owned.finished().count(),
+    }
+    return render(request, "pages/jobs.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Ask, then cancel. A job that has ended stays as it is, so a second click does no harm."""
+    found = _job(request, job_id)
+    if request.method != "POST":
+        return render(request, "pages/cancel.html", {"view": JobView(found), "job": found})
+    if jobs.cancel(found.pk):
+        messages.success(request, "The job is cancelled. What it has copied stays where it is.")
+    else:
+        found.refresh_from_db()
+        messages.info(request, f"The job had ended already: it is {found.status}.")
+    return redirect("job", found.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def delete_finished(request: SignedRequest) -> HttpResponse:
+    """Ask, then delete the records of all finished jobs; their files stay."""
+    finished = Job.objects.owned_by(request.user).finished()
+    if request.method != "POST":
+        return render(request, "pages/delete_finished.html", {"finished": finished.count()})
+    deleted = jobs.delete(list(finished.values_list("pk", flat=True)))
+    messages.success(request, f"{plural(deleted, 'finished job')} deleted.")
+    return redirect("jobs")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def delete_job(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Ask, then delete the record of one finished job."""
+    found = _job(request, job_id)
+    title = plain_text(title_of(found))
+    if request.method != "POST":
+        return render(request, "pages/delete_job.html", {"job": found, "title": title_of(found)})
+    try:
+        jobs.delete([found.pk])
+    except jobs.StillActive:
+        messages.error(request, "The job is still active; cancel it first.")
+        return redirect("job", found.pk)
+    messages.success(request, f"Deleted: {title}.")
+    return redirect("jobs")

@@ -1,0 +1,255 @@
+"""What the page of a job shows, as plain values. `static/job.js` moves the same fields on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.utils import timezone
+
+from migration_app.pages import wording
+from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
+from migration_app.pages.frame import percent_of
+from sessions_app.models import Job, JobEvent
+
+Json = dict[str, Any]
+
+LOG_ROWS = 200
+FAILURE_ROWS = 100
+TYPE_ROWS = 12
+
+PHASES = {
+    "scan": (("connecting", "Connect"), ("scanning", "Scan")),
+    "transfer": (("connecting", "Connect"), ("scanning", "Compare"), ("transferring", "Copy")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A step of the phase line: `state` is done, now or later."""
+
+    name: str
+    word: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A counter with its label; `field` is what the script calls it."""
+
+    field: str
+    label: str
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the log."""
+
+    seq: int
+    at: datetime
+    kind: str
+    """info, warning or error."""
+    text: str
+
+
+class JobView:
+    """A job as its page shows it, read in an order that leaves no gap: first the row, then its log up to that row."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.progress: Json = job.progress or {}
+        self.result: Json | None = job.result
+
+    @property
+    def title(self) -> str:
+        """What people call the job."""
+        return title_of(self.job)
+
+    @property
+    def badge(self) -> Badge:
+        """Its mark."""
+        return badge_of(self.job)
+
+    @property
+    def tab_title(self) -> str:
+        """`62% title`, `✓ title`, `✕ 3 failed · title`."""
+        title = wording.plain_text(self.title)
+        badge, failed = self.badge, failures_of(self.job)
+        if self.job.is_active and badge.kind == "running" and self.percent is not None:
+            return f"{int(self.percent)}% {title}"
+        if self.job.is_finished and failed:
+            return f"{badge.sign} {wording.count_text(failed)} failed · {title}"
+        return f"{badge.sign} {title}".strip()
+
+    @property
+    def percent(self) -> float | None:
+        """How much is done; None where the total is not known."""
+        return percent_of(self.job)
+
+    failure_rows = FAILURE_ROWS
+
+    @property
+    def failures(self) -> int:
+        """How many files failed."""
+        return failures_of(self.job)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether totals are still being found out."""
+        return self.job.is_active and self.percent is None
+
+    @property
+    def message(self) -> str:
+        """What the job itself says now: why it waits, or what it does."""
+        if self.job.status == "failed":
+            return self.job.error_message
+        return str(self.progress.get("message") or "")
+
+    @property
+    def current(self) -> str:
+        """The path that moves now; nothing once the job has ended."""
+        if not self.job.is_active:
+            return ""
+        return str(self.progress.get("current_file") or self.progress.get("current_path") or "")
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The phase line."""
+        steps = list(PHASES.get(self.job.type, ()))
+        if self.job.params.get("verify_after_transfer"):
+            steps.append(("verifying", "Verify"))
+        names = [name for name, _ in steps]
+        now = self.progress.get("status", "")
+        at = names.index(now) if now in names else -1
+        if self.job.status == "completed":
+            at = len(names)
+        return [
+            Phase(name, word, "done" if index < at else "now" if index == at else "later")
+            for index, (name, word) in enumerate(steps)
+        ]
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from the start to now or to the end."""
+        if self.job.started_at is None:
+            return 0.0
+        return ((self.job.completed_at or timezone.now()) - self.job.started_at).total_seconds()
+
+    @property
+    def elapsed_text(self) -> str:
+        """How long the job has been running, or took."""
+        return wording.duration_text(self.elapsed_s) if self.job.started_at else "–"
+
+    @property
+    def numbers(self) -> list[Number]:
+        """The counters."""
+        return self._scan_numbers() if self.job.type == "scan" else self._transfer_numbers()
+
+    def _scan_numbers(self) -> list[Number]:
+        read = self.progress.get
+        size = read("total_size") or 0
+        return [
+            Number("files", "Files", wording.count_text(read("files_scanned") or 0)),
+            Number("folders", "Folders", wording.count_text(read("dirs_scanned") or 0)),
+            Number("size", "Size", wording.size_text(size), f"{wording.count_text(size)} bytes"),
+            Number("failed", "Not readable", wording.count_text(self.failures)),
+            Number("elapsed", "Time", self.elapsed_text),
+        ]
+
+    def _transfer_numbers(self) -> list[Number]:
+        read = self.progress.get
+        done, total = read("bytes_transferred") or 0, read("total_bytes") or 0
+        files, all_files = read("files_transferred") or 0, read("total_files") or 0
+        runs = self.job.is_active
+        rate = float(read("speed") or 0) * 1e6
+        left = wording.time_left_text(float(read("eta") or 0)) if runs and (read("eta") or 0) > 0 else "–"
+        return [
+            Number("files", "Files", f"{wording.count_text(files)} of {wording.count_text(all_files)}"),
+            Number(
+                "size",
+                "Size",
+                f"{wording.size_text(done)} of {wording.size_text(total)}",
+                f"{wording.count_text(done)} of {wording.count_text(total)} bytes",
+            ),
+            Number("rate", "Rate" if runs else "Average rate", wording.rate_text(rate)),
+            Number("left", "Time left", left),
+            Number("skipped", "Already there", wording.count_text(read("files_skipped") or 0)),
+            Number("failed", "Failed", wording.count_text(self.failures)),
+            Number("elapsed", "Time", self.elapsed_text),
+        ]
+
+    @property
+    def source(self) -> str:
+        """Where from."""
+        return address_text(self.job.public.get("source_config"))
+
+    @property
+    def destination(self) -> str:
+        """Where to; empty for a scan."""
+        return address_text(self.job.public.get("dest_config"))
+
+    @property
+    def file_types(self) -> list[Json]:
+        """What a scan found by type, largest first: name, size, files, and the share of the size in percent."""
+        statistics = (self.result or {}).get("statistics") or {}
+        files = statistics.get("files_by_type") or {}
+        sizes = statistics.get("files_by_type_size") or {}
+        whole = sum(sizes.values()) or 1
+        rows = [
+            {"name": name or "none", "size": size, "files": files.get(name, 0), "share": 100 * size / whole}
+            for name, size in sizes.items()
+        ]
+        return sorted(rows, key=lambda row: -row["size"])[:TYPE_ROWS]
+
+    def log(self) -> tuple[list[Line], bool]:
+        """The last rows up to the job's row, oldest first, and whether there are earlier ones."""
+        rows = list(self.job.events.filter(seq__lte=self.job.event_seq).order_by("-seq")[: LOG_ROWS + 1])
+        return [line_of(row) for row in reversed(rows[:LOG_ROWS])], len(rows) > LOG_ROWS
+
+    @cached_property
+    def failed_files(self) -> list[Json]:
+        """The first failed files, each with path and error."""
+        rows = self.job.events.filter(type="file_failed", seq__lte=self.job.event_seq)
+        return [dict(data) for data in rows.order_by("seq").values_list("data", flat=True)[:FAILURE_ROWS]]
+
+
+def address_text(config: Json | None) -> str:
+    """`sftp://user@host:2222/path`, or a path on this machine."""
+    if not config:
+        return ""
+    path = str(config.get("root_path", ""))
+    if config.get("protocol") == "local":
+        return path
+    user = f"{config['username']}@" if config.get("username") else ""
+    host = str(config.get("host", ""))
+    port = f":{config['port']}" if config.get("port") not in (None, 0, 22) else ""
+    return f"{config.get('protocol')}://{user}{host}{port}{path}"
+
+
+_ENDS = {"complete": "Completed", "cancelled": "Cancelled"}
+_STATES = {"pending": "waiting"}
+
+
+def line_of(event: JobEvent) -> Line:
+    """An event as a row of the log."""
+    data = event.data
+    kind, text = "info", event.type
+    if event.type == "job_created":
+        text = "Created"
+    elif event.type == "state":
+        text = f"Now {_STATES.get(data.get('to', ''), data.get('to', ''))}"
+        if reason := data.get("reason"):
+            text += f": {reason}"
+    elif event.type == "phase":
+        text = f"Phase: {data.get('phase', '')}"
+    elif event.type == "file_failed":
+        kind, text = "error", f"{data.get('path', '')}: {data.get('error', '')}"
+    elif event.type == "log":
+        kind, text = str(data.get("level", "info")), str(data.get("message", ""))
+    elif event.type == "failed":
+        kind, text = "error", f"Failed: {data.get('error', '')}"
+    elif event.type in _ENDS:
+        text = _ENDS[event.type]
+    return Line(event.seq, event.created_at, kind if kind in ("info", "warning", "error") else "info", text)

@@ -1,0 +1,173 @@
+"""The start page and the two forms that make a job."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django import forms
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from rest_framework.exceptions import ValidationError
+
+from migration_app.pages.badges import Badge, badge_of, title_of
+from migration_app.pages.forms import ConnectionForm, OptionsForm, ScanOptionsForm, TransferOptionsForm
+from migration_app.pages.frame import SignedRequest, page
+from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from sessions_app.jobs import IdempotencyConflict
+from sessions_app.models import Job
+from sessions_app.problems import flatten
+
+Json = dict[str, Any]
+LAST_RESULTS = 10
+
+
+class JobForm:
+    """The forms of one page, taken together: the sides and the options."""
+
+    action: ClassVar[str]
+    title: ClassVar[str]
+    button: ClassVar[str]
+    lead: ClassVar[str]
+    options_class: ClassVar[type[OptionsForm]]
+    sides: ClassVar[dict[str, str]]
+    """The request's field for each side, with its heading."""
+    patterns_field: ClassVar[str]
+    submit: ClassVar[Callable[..., tuple[Job, bool]]]
+
+    def __init__(self, request: SignedRequest) -> None:
+        data = request.POST if request.method == "POST" else None
+        self.connections = {
+            name: ConnectionForm(data, prefix=f"{self.action}-{name}", user=request.user)
+            for name in self.sides
+        }
+        self.options = self.options_class(data, prefix=self.action)
+        self._request = request
+
+    @property
+    def fieldsets(self) -> list[tuple[str, ConnectionForm]]:
+        """Heading and form of each side."""
+        return [(heading, self.connections[name]) for name, heading in self.sides.items()]
+
+    @property
+    def errors(self) -> list[tuple[str, str, str]]:
+        """For the summary: label, the field's id, and the message."""
+        found = []
+        for form in (*self.connections.values(), self.options):
+            for name, messages in form.errors.items():
+                bound = form[name] if name in form.fields else None
+                for message in messages:
+                    found.append(
+                        (
+                            str(bound.label) if bound else "",
+                            bound.id_for_label or bound.auto_id if bound else "",
+                            str(message),
+                        )
+                    )
+        return found
+
+    def is_valid(self) -> bool:
+        """Whether the texts can be handed on; all are asked, so that all errors show at once."""
+        return all([form.is_valid() for form in (*self.connections.values(), self.options)])
+
+    def data(self) -> Json:
+        """The request's body, as the HTTP contract has it."""
+        found: Json = {name: form.connection() for name, form in self.connections.items()}
+        for name, field in self.options.fields.items():
+            if isinstance(field, forms.BooleanField):
+                found[name] = bool(self.options.cleaned_data[name])
+        return found | {self.patterns_field: self.options.patterns()}
+
+    def start(self) -> Job | None:
+        """The job, or None with the errors beside their fields."""
+        if not self.is_valid():
+            return None
+        meta = RequestMeta.of(self._request, idempotency_key=self.options.cleaned_data["key"] or None)
+        try:
+            return type(self).submit(self._request.user, self.data(), meta)[0]
+        except ValidationError as error:
+            self._take(flatten(error.detail))
+        except IdempotencyConflict:
+            self._renew_key()
+            self.options.add_error(
+                None,
+                "This form has started another job already. Press the button again to start this one too.",
+            )
+        return None
+
+    def _take(self, fields: dict[str, list[str]]) -> None:
+        """Put each error of the shared validation beside its field; a name without a field is named."""
+        for dotted, messages in fields.items():
+            side, _, rest = dotted.partition(".")
+            form: forms.Form = self.connections.get(side, self.options)
+            name = rest if side in self.connections else dotted
+            if name.split(".")[0] == self.patterns_field:
+                name = "exclusions"
+            for message in messages:
+                if name in form.fields:
+                    form.add_error(name, message)
+                elif name in ("", "non_field_errors"):
+                    form.add_error(None, message)
+                else:
+                    form.add_error(None, f"{dotted}: {message}")
+
+    def _renew_key(self) -> None:
+        self.options.data = self.options.data.copy()
+        self.options.data[self.options.add_prefix("key")] = uuid.uuid4().hex
+
+
+class ScanForm(JobForm):
+    """A new scan."""
+
+    action = "new-scan"
+    title = "New scan"
+    button = "Start the scan"
+    lead = "Counts what there is and says what kind of site it is. Nothing is changed."
+    options_class = ScanOptionsForm
+    sides = {"server_config": "Folder to scan"}
+    patterns_field = "custom_exclusions"
+    submit = staticmethod(submit_scan)
+
+
+class TransferForm(JobForm):
+    """A new transfer."""
+
+    action = "new-transfer"
+    title = "New transfer"
+    button = "Start the transfer"
+    lead = "Copies a folder. Files that are already there, with the same size and time, are left alone."
+    options_class = TransferOptionsForm
+    sides = {"source_config": "From", "dest_config": "To"}
+    patterns_field = "exclusions"
+    submit = staticmethod(submit_transfer)
+
+
+def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
+    @page
+    def view(request: SignedRequest) -> HttpResponse:
+        form = form_class(request)
+        status = 200
+        if request.method == "POST":
+            job = form.start()
+            if job is not None:
+                return redirect("job", job.pk)
+            status = 400
+        return render(request, "pages/new_job.html", {"form": form}, status=status)
+
+    return view
+
+
+new_scan = _form_page(ScanForm)
+new_transfer = _form_page(TransferForm)
+
+
+def rows_of(jobs: Any) -> list[tuple[Job, str, Badge]]:
+    """Jobs with their titles and marks, for a table."""
+    return [(job, title_of(job), badge_of(job)) for job in jobs]
+
+
+@page
+def start(request: SignedRequest) -> HttpResponse:
+    """What runs, what ended last, and both forms."""
+    finished = Job.objects.owned_by(request.user).finished().order_by("-completed_at")[:LAST_RESULTS]
+    context = {"forms": [TransferForm(request), ScanForm(request)], "rows": rows_of(finished)}
+    return render(request, "pages/start.html", context)

@@ -1,0 +1,24 @@
+"""Names and texts from outside, checked before anything is made of them."""
+
+from migration_app.storages.base import Path
+from migration_app.storages.errors import NameRefused, StorageError
+
+LONGEST_PATH = 4096
+_LONGEST_SHOWN = 200
+
+
+def refusal_of(path: Path, name: bytes) -> StorageError | None:
+    """Why a name that a server listed must not be used, or None. `path` is the whole path that it would have."""
+    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        return NameRefused(f"The server lists a name that must not be used: {shown(name)}.")
+    if len(path) > LONGEST_PATH:
+        return NameRefused(f"The path is longer than {LONGEST_PATH} bytes.")
+    return None
+
+
+def shown(text: bytes | str) -> str:
+    """Text from outside, fit for a message: one line, printable, not long."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    clean = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return clean if len(clean) <= _LONGEST_SHOWN else clean[:_LONGEST_SHOWN] + "…"

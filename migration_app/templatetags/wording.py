@@ -1,0 +1,73 @@
+"""The wording of the pages as template filters."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from migration_app.pages import wording
+
+register = template.Library()
+
+register.filter("size", wording.size_text)
+register.filter("count", wording.count_text)
+register.filter("duration", wording.duration_text)
+register.filter("plain", wording.plain_text)
+
+
+@register.filter
+def marked(text: Any) -> SafeString:
+    """A name from outside: isolated from the text around it, its hidden characters as marked code points."""
+    pieces = format_html_join(
+        "",
+        "{}",
+        (
+            (
+                format_html(
+                    '<span class="codepoint" title="{}">{}</span>',
+                    wording.character_name(part),
+                    wording.code_point(part),
+                )
+                if hidden
+                else part,
+            )
+            for part, hidden in wording.split_hidden(str(text))
+        ),
+    )
+    return format_html("<bdi>{}</bdi>", pieces)
+
+
+@register.filter
+def plural(number: float, nouns: str) -> str:
+    """`{{ n|plural:"entry,entries" }}` → `3 entries`."""
+    one, _, many = nouns.partition(",")
+    return wording.plural(number, one, many)
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A shape of the sprite; the word beside it says what it means."""
+    return format_html(
+        '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        static("icons.svg"),
+        name,
+    )
+
+
+@register.filter
+def instant(value: datetime | None, form: str = "full") -> SafeString:
+    """An instant in UTC, which the script rewrites in the reader's zone; `form` is full or clock."""
+    if value is None:
+        return format_html("–")
+    at = value.astimezone(UTC)
+    text = at.strftime("%H:%M:%S" if form == "clock" else "%Y-%m-%d %H:%M:%S UTC")
+    return format_html(
+        '<time datetime="{}" data-form="{}" title="{}">{}</time>',
+        at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        form,
+        at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        text,
+    )
