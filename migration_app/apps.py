@@ -9,4 +9,4 @@ class MigrationConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
-        from migration_app import checks  # noqa: F401 - registers by import; settings are ready only here
+        from migration_app import checks  # noqa: F401, PLC0415 - registers by import; settings are ready only here

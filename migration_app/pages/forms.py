@@ -1,7 +1,7 @@
 """The forms. They only carry text to `migration_app.submission`, which validates for pages and API alike."""
 
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.conf import settings
@@ -62,12 +62,12 @@ class ConnectionForm(forms.Form):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             field.required = False
-        protocol = self.fields["protocol"]
-        assert isinstance(protocol, forms.ChoiceField)
-        if not (user.is_owner and settings.LOCAL_ROOTS):
+        has_local = user.is_owner and bool(settings.LOCAL_ROOTS)
+        protocol = cast(forms.ChoiceField, self.fields["protocol"])
+        if not has_local:
             protocol.choices = [("sftp", "SFTP server")]
         if not self.is_bound:
-            protocol.initial = protocol.choices[0][0]  # type: ignore[index]
+            protocol.initial = "local" if has_local else "sftp"
 
     def connection(self) -> Json:
         """The Conn object of the HTTP contract."""
@@ -92,7 +92,7 @@ class OptionsForm(forms.Form):
         label="Leave out",
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "placeholder": "cache\n*.log", **_NO_GUESSING}),
-        help_text="One pattern a line. Without a slash it fits a name anywhere, with one it starts at the folder above.",
+        help_text="One pattern a line. Without a slash it fits a name anywhere, with one it starts at the folder.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -55,19 +55,14 @@ class JobForm:
         for form in (*self.connections.values(), self.options):
             for name, messages in form.errors.items():
                 bound = form[name] if name in form.fields else None
-                for message in messages:
-                    found.append(
-                        (
-                            str(bound.label) if bound else "",
-                            bound.id_for_label or bound.auto_id if bound else "",
-                            str(message),
-                        )
-                    )
+                label = str(bound.label) if bound else ""
+                place = bound.id_for_label or bound.auto_id if bound else ""
+                found += [(label, place, str(message)) for message in messages]
         return found
 
     def is_valid(self) -> bool:
         """Whether the texts can be handed on; all are asked, so that all errors show at once."""
-        return all([form.is_valid() for form in (*self.connections.values(), self.options)])
+        return all([form.is_valid() for form in (*self.connections.values(), self.options)])  # noqa: C419 - every one
 
     def data(self) -> Json:
         """The request's body, as the HTTP contract has it."""
@@ -111,8 +106,9 @@ class JobForm:
                     form.add_error(None, f"{dotted}: {message}")
 
     def _renew_key(self) -> None:
-        self.options.data = self.options.data.copy()
-        self.options.data[self.options.add_prefix("key")] = uuid.uuid4().hex
+        data = self._request.POST.copy()
+        data[self.options.add_prefix("key")] = uuid.uuid4().hex
+        self.options.data = data
 
 
 class ScanForm(JobForm):

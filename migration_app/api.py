@@ -1,0 +1,52 @@
+"""The endpoints that start migrations; what becomes of them is under `/api/sessions`."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from rest_framework import viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from sessions_app.channels import job_channel
+from sessions_app.gate import StreamGrant, grant_stream
+from sessions_app.jobs import IdempotencyConflict
+from sessions_app.models import Job
+from sessions_app.problems import Conflict
+from sessions_app.serializers import job_json
+
+
+class SubmitViewSet(viewsets.ViewSet):
+    """POST a request; `submit` answers with the job, `stream` follows it until its run ends."""
+
+    start: ClassVar[Callable[..., tuple[Job, bool]]]
+
+    def submit(self, request: Request) -> Response:
+        """202 and the job; 200 for one that the same Idempotency-Key made before."""
+        job, is_new = self._start(request)
+        return Response(job_json(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
+
+    def stream(self, request: Request) -> Response:
+        """The same job as server-sent events in the first clients' form. It outlives the connection."""
+        job, _ = self._start(request)
+        grant_stream(request, StreamGrant(channel=job_channel(job.pk), after=0, style="progress"))
+        return Response(job_json(job), headers={"X-Job-ID": str(job.pk)})
+
+    def _start(self, request: Request) -> tuple[Job, bool]:
+        user: Any = request.user
+        try:
+            return type(self).start(user, request.data, RequestMeta.of(request))
+        except IdempotencyConflict as error:
+            raise Conflict(str(error)) from error
+
+
+class ScanViewSet(SubmitViewSet):
+    """`/api/scan` and `/api/scan/stream`."""
+
+    start = staticmethod(submit_scan)
+
+
+class TransferViewSet(SubmitViewSet):
+    """`/api/transfer` and `/api/transfer/stream`."""
+
+    start = staticmethod(submit_transfer)

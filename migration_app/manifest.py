@@ -1,0 +1,197 @@
+"""The manifest of a job: its tree as rows, written and read in batches.
+
+Rows are numbered in the order of the walk, so a folder has a lower number than what it holds; number 0 is the
+root of a transfer.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import QuerySet
+
+from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
+from migration_app.paths import ancestors, path_bytes, path_hash, path_text
+from migration_app.storages.base import Entry, Kind
+from sessions_app.models import Job
+
+BATCH = 2000
+
+_TABLE = ManifestEntry._meta.db_table
+_COLUMNS = (
+    *(
+        "job_id",
+        "number",
+        "path",
+        "path_hash",
+        "kind",
+        "size",
+        "mtime",
+        "mode",
+        "target",
+        "action",
+        "state",
+        "error",
+    ),
+    *("attempts", "evidence"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A new row: an entry, what is to be done with it, and how far that is."""
+
+    number: int
+    entry: Entry
+    action: EntryAction
+    state: EntryState
+    error: str = ""
+
+
+def rows_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
+    """A job's rows."""
+    return ManifestEntry.objects.filter(job_id=job_id)
+
+
+def add(job_id: UUID, rows: Sequence[Row]) -> None:
+    """Write new rows, inside the caller's transaction."""
+    if not rows:
+        return
+    marks = ", ".join(["%s"] * len(_COLUMNS))
+    # One prepared statement for all rows: three times as fast as bulk_create.
+    _execute_for_each(
+        f"INSERT INTO {_TABLE} ({', '.join(_COLUMNS)}) VALUES ({marks})",  # noqa: S608 - no value in it
+        [(_job_key(job_id), *_values(row), 0, "") for row in rows],
+    )
+
+
+def _execute_for_each(statement: str, values: Sequence[tuple[Any, ...]]) -> None:
+    if values:
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, values)
+
+
+def _job_key(job_id: UUID) -> Any:
+    """A job's id as the database's driver takes it."""
+    return Job._meta.pk.get_db_prep_value(job_id, connection)
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    entry = row.entry
+    return (
+        row.number,
+        path_text(entry.path),
+        path_hash(entry.path),
+        entry.kind.value,
+        entry.size,
+        entry.mtime,
+        entry.mode,
+        path_text(entry.target) if entry.target is not None else "",
+        row.action.value,
+        row.state.value,
+        row.error,
+    )
+
+
+def mark(job_id: UUID, outcomes: Iterable[tuple[int, str]]) -> None:
+    """Note how entries ended, by number: done, or failed where there is an error text."""
+    job_key = _job_key(job_id)
+    _execute_for_each(
+        f"UPDATE {_TABLE} SET state = %s, error = %s, attempts = attempts + 1 "  # noqa: S608
+        "WHERE job_id = %s AND number = %s",
+        [
+            (EntryState.FAILED.value if error else EntryState.DONE.value, error, job_key, number)
+            for number, error in outcomes
+        ],
+    )
+
+
+def fail_paths(job_id: UUID, problems: Sequence[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
+    """Mark rows that are there already as failed, by path; gives the problems that no row was found for."""
+    numbers = find_numbers(job_id, [path for path, _ in problems])
+    mark(job_id, [(numbers[path], error) for path, error in problems if path in numbers])
+    return [(path, error) for path, error in problems if path not in numbers]
+
+
+def find_numbers(job_id: UUID, paths: Sequence[bytes]) -> dict[bytes, int]:
+    """Numbers of the rows of paths, as far as there are any."""
+    return {path: row.number for path, row in find(job_id, paths).items()}
+
+
+def find(job_id: UUID, paths: Sequence[bytes]) -> dict[bytes, ManifestEntry]:
+    """Rows by path."""
+    found: dict[bytes, ManifestEntry] = {}
+    for start in range(0, len(paths), 500):
+        wanted = {path_text(path): path for path in paths[start : start + 500]}
+        rows = rows_of(job_id).filter(path_hash__in=[path_hash(path) for path in wanted.values()])
+        found |= {wanted[row.path]: row for row in rows if row.path in wanted}
+    return found
+
+
+def entry_of(row: ManifestEntry) -> Entry:
+    """The entry of a row, as it was listed."""
+    return Entry(
+        path_bytes(row.path),
+        Kind(row.kind),
+        row.size,
+        row.mtime,
+        row.mode,
+        path_bytes(row.target) if row.kind == EntryKind.LINK else None,
+    )
+
+
+def pending(job_id: UUID, first: int, last: int) -> list[ManifestEntry]:
+    """Rows of a shard that are still to be done, in the order of the walk."""
+    rows = rows_of(job_id).filter(number__gte=first, number__lte=last, state=EntryState.PENDING)
+    return list(rows.order_by("number"))
+
+
+def existing_folders(job_id: UUID, paths: Iterable[bytes]) -> set[bytes]:
+    """Of the folders above `paths`, those that are at the destination already."""
+    above = {folder for path in paths for folder in ancestors(path)}
+    there = (EntryState.SKIPPED, EntryState.DONE)
+    return {path for path, row in find(job_id, sorted(above)).items() if row.state in there}
+
+
+def folders_backwards(job_id: UUID) -> Iterator[list[ManifestEntry]]:
+    """Folders that are in place, in batches, each after all folders that it holds."""
+    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=(EntryState.SKIPPED, EntryState.DONE))
+    below: int | None = None
+    while batch := list(
+        (rows.filter(number__lt=below) if below is not None else rows).order_by("-number")[:BATCH]
+    ):
+        yield batch
+        below = batch[-1].number
+
+
+def set_evidence(job_id: UUID, found: Iterable[tuple[int, Evidence, str]]) -> None:
+    """Note what a second look at the destination found, by number, and how it differs where it does."""
+    job_key = _job_key(job_id)
+    _execute_for_each(
+        f"UPDATE {_TABLE} SET evidence = %s, error = CASE WHEN %s = '' THEN error ELSE %s END "  # noqa: S608
+        "WHERE job_id = %s AND number = %s",
+        [(evidence.value, error, error, job_key, number) for number, evidence, error in found],
+    )
+
+
+def forget_evidence(job_id: UUID) -> None:
+    """As if nobody had looked at the destination again."""
+    rows_of(job_id).exclude(evidence="").update(evidence="")
+
+
+def temp_name(job_id: UUID, entry: Entry) -> bytes:
+    """The name that a file has until it is whole: nobody can guess it, and it can be worked out again.
+
+    A source that has changed gets another one.
+    """
+    text = b"\0".join((job_id.bytes, entry.path, b"%d" % entry.size, b"%d" % entry.mtime))
+    return b".haulier-" + hmac.new(_temp_key(), text, hashlib.sha256).hexdigest()[:24].encode()
+
+
+def _temp_key() -> bytes:
+    return hashlib.sha256(b"temporary names\0" + str(settings.SECRET_KEY).encode()).digest()

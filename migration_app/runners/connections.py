@@ -1,0 +1,124 @@
+"""From a shard to connected storages and back: opening, pinning host keys, and going on after a broken connection."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from migration_app import endpoints, secrets
+from migration_app.endpoints import Side
+from migration_app.models import Endpoint
+from migration_app.storages.base import HostKey, Storage
+from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, StorageError
+from migration_app.storages.pool import StoragePool
+from sessions_app.runners import JobFailed, NewEvent, ShardContext
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits before a broken connection is tried again; a connection that got on starts over."""
+
+_pool = StoragePool()
+"""This process's idle connections; it lives in the event-loop thread."""
+
+
+@dataclass(slots=True)
+class Route(Generic[T]):
+    """The sides that a shard needs, and work that runs while they are connected.
+
+    `make` gets the connected storages, in the order of `sides`, and gives the work's items; it is called again after
+    the connection broke, so it goes on from what the caller has saved.
+    """
+
+    context: ShardContext
+    sides: list[Side]
+    make: Callable[..., AsyncGenerator[T, None]]
+    _open: list[Storage] = field(default_factory=list)
+    _host_keys: dict[int, HostKey] = field(default_factory=dict)
+    """Shown by servers, by the index of their side, and not looked at yet."""
+    _was_connected: bool = False
+
+    def lists(self, *, most: int = 1000, weight: Callable[[T], int] | None = None) -> Iterator[list[T]]:
+        """What `make` yields, in lists as `ShardContext.stream` gives them. Raises JobFailed."""
+        self.context.on_abort(self._abort)
+        pauses = iter(PAUSES_S)
+        while True:
+            try:
+                for items in self.context.stream(self._items(), most=most, weight=weight):
+                    self._pin()
+                    if items:
+                        pauses = iter(PAUSES_S)
+                    yield items
+                return
+            except (ConnectionLost, ConnectFailed) as error:
+                pause_s = next(pauses, None) if self._was_connected else None
+                if pause_s is None:
+                    raise JobFailed(str(error)) from error
+                self._wait(pause_s, str(error))
+            except StorageError as error:
+                raise JobFailed(str(error)) from error
+
+    def _wait(self, pause_s: float, reason: str) -> None:
+        text = f"{reason} Trying again in {pause_s:g} s."
+        self.context.checkpoint(events=[NewEvent("log", {"level": "warning", "message": text})])
+        self.context.call(asyncio.sleep(pause_s))
+
+    async def _items(self) -> AsyncIterator[T]:
+        async with self._connected() as storages:
+            self._was_connected = True
+            # Closed before the connections are, so that it can clean up after itself.
+            async with aclosing(self.make(*storages)) as items:
+                async for item in items:
+                    yield item
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[list[Storage]]:
+        guard = self.context.is_lease_valid
+        opened = await asyncio.gather(
+            *(_pool.acquire(side.address, side.root, guard=guard) for side in self.sides),
+            return_exceptions=True,
+        )
+        self._open = [found for found in opened if isinstance(found, Storage)]
+        is_clean = False
+        try:
+            for index, found in enumerate(opened):
+                if isinstance(found, BaseException):
+                    raise found
+                if found.host_key is not None:
+                    self._host_keys[index] = found.host_key
+            yield self._open
+            is_clean = True
+        finally:
+            for storage in self._open:
+                _pool.release(storage, reuse=is_clean)
+            self._open = []
+
+    def _abort(self) -> None:
+        for storage in self._open:
+            storage.abort("The lease is over.")
+
+    def _pin(self) -> None:
+        """Pin host keys that were seen for the first time, before anything else is saved."""
+        while self._host_keys:
+            index, key = self._host_keys.popitem()
+            side = self.sides[index]
+            if not side.learns_host_key:
+                continue
+            try:
+                sentence = endpoints.pin(side.endpoint, key)
+            except HostKeyRejected as error:
+                raise JobFailed(str(error)) from error
+            self.sides[index] = endpoints.side(side.endpoint.pk, side.root.decode())
+            if sentence:
+                self.context.checkpoint(events=[NewEvent("log", {"level": "info", "message": sentence})])
+
+
+def side_of(context: ShardContext, endpoint: str, root: str) -> Side:
+    """The side that two parameters of the job name. Raises JobFailed."""
+    try:
+        return endpoints.side(context.params[endpoint], context.params[root])
+    except (Endpoint.DoesNotExist, secrets.CannotOpen) as error:
+        raise JobFailed(str(error)) from error

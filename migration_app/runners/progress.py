@@ -1,0 +1,106 @@
+"""The progress objects of the HTTP contract, worded from counters; pure functions."""
+
+from typing import Any
+
+from sessions_app.runners import Json, Snapshot
+from sessions_app.serializers import instant
+
+# A file costs about as much time as so many bytes do: with bytes alone a bar of many small files stands still.
+_FILE_COSTS_BYTES = 64 * 1024
+_ENDED = ("paused", "completed", "failed", "cancelled")
+_SMOOTHING_S = 3.0
+_ETA_FROM = 0.01
+"""No estimate before so much of the work is done."""
+
+
+def scan_progress(snapshot: Snapshot) -> Json:
+    """ScanProgress. Nobody knows the total of a tree before it is listed, so it stands at 0 until the end."""
+    count = snapshot.counters.get
+    is_done = snapshot.status == "completed"
+    found: Json = {
+        "status": _phase(snapshot, "scanning"),
+        "current_path": str(snapshot.current.get("path", "")),
+        "files_scanned": count("files", 0),
+        "dirs_scanned": count("folders", 0),
+        "total_size": count("bytes", 0),
+        "percent_complete": 100.0 if is_done else 0.0,
+        "errors_encountered": count("failed", 0),
+    }
+    return found | _message(snapshot)
+
+
+def transfer_progress(snapshot: Snapshot) -> Json:
+    """TransferProgress."""
+    count = snapshot.counters.get
+    done_bytes = count("bytes", 0) + max(0, count("in_flight", 0))
+    total_bytes = max(count("total_bytes", 0), done_bytes)
+    elapsed = (snapshot.now - snapshot.started_at).total_seconds() if snapshot.started_at else 0.0
+    share = _share(snapshot, done_bytes, total_bytes)
+    is_over = snapshot.status in _ENDED
+    speed = _average(done_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
+    eta = elapsed * (1 - share) / share if share > _ETA_FROM and not is_over else 0.0
+    errors = count("failed", 0)
+    found: Json = {
+        "status": _phase(snapshot, "transferring" if count("prepared") else "scanning"),
+        "files_transferred": count("files", 0),
+        "total_files": count("total_files", 0),
+        "bytes_transferred": done_bytes,
+        "total_bytes": total_bytes,
+        "current_file": ""
+        if is_over
+        else str(snapshot.current.get("path", _previous(snapshot, "current_file", ""))),
+        "speed": round(speed, 3),
+        "eta": round(eta, 1),
+        "percent_complete": 100.0 if snapshot.status == "completed" else round(min(99.9, 100 * share), 1),
+        "errors_count": errors,
+        "start_time": instant(snapshot.started_at),
+        "elapsed_seconds": round(elapsed, 3),
+        "files_skipped": count("skipped", 0),
+        "bytes_resumed": 0,
+    }
+    last_error = snapshot.current.get("last_error") or _previous(snapshot, "last_error", "")
+    if errors and last_error:
+        found["last_error"] = last_error
+    return found | _message(snapshot)
+
+
+def _phase(snapshot: Snapshot, working: str) -> str:
+    if snapshot.status == "pending":
+        return "initializing"
+    if snapshot.status != "running":
+        return snapshot.status
+    if not snapshot.counters.get("connected"):
+        return "connecting"
+    return "verifying" if snapshot.counters.get("verifying") else working
+
+
+def _share(snapshot: Snapshot, done_bytes: int, total_bytes: int) -> float:
+    """How much of the work is done, from 0 to 1."""
+    count = snapshot.counters.get
+    ended = count("files", 0) + count("failed_files", 0)
+    total = total_bytes + _FILE_COSTS_BYTES * count("total_files", 0)
+    return min(1.0, (done_bytes + _FILE_COSTS_BYTES * ended) / total) if total and count("prepared") else 0.0
+
+
+def _average(done_bytes: int, elapsed_s: float) -> float:
+    return done_bytes / 1e6 / elapsed_s if elapsed_s > 0 else 0.0
+
+
+def _speed(snapshot: Snapshot, done_bytes: int, elapsed_s: float) -> float:
+    """MB/s, smoothed over some seconds."""
+    before = float(_previous(snapshot, "speed", 0.0))
+    passed_s = elapsed_s - float(_previous(snapshot, "elapsed_seconds", 0.0))
+    if passed_s < 0.05:
+        return before
+    now = max(0, done_bytes - int(_previous(snapshot, "bytes_transferred", 0))) / 1e6 / passed_s
+    weight = 1.0 if before == 0.0 else min(1.0, passed_s / _SMOOTHING_S)
+    return before + (now - before) * weight
+
+
+def _previous(snapshot: Snapshot, name: str, default: Any) -> Any:
+    return (snapshot.previous or {}).get(name, default)
+
+
+def _message(snapshot: Snapshot) -> Json:
+    text = snapshot.waiting_for or snapshot.error_message
+    return {"message": text} if text else {}

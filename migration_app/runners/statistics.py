@@ -1,0 +1,124 @@
+"""What a scan found, summed up from the manifest."""
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db.models import Max
+
+from migration_app import manifest
+from migration_app.cms import wordpress
+from migration_app.models import EntryKind, EntryState
+from migration_app.paths import path_bytes
+from sessions_app.models import Shard
+from sessions_app.runners import Json, ShardContext, sum_counters
+
+LARGEST = 20
+MOST_TYPES = 200
+MOST_UNREADABLE = 1000
+LONGEST_TYPE = 16
+_CHUNK = 5000
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Sums over a tree; sizes in bytes."""
+
+    files: int = 0
+    folders: int = 0
+    links: int = 0
+    size: int = 0
+    depth: int = 0
+    excluded: int = 0
+    excluded_size: int = 0
+    by_type: Counter[str] = field(default_factory=Counter)
+    by_type_size: Counter[str] = field(default_factory=Counter)
+    largest: list[tuple[int, str]] = field(default_factory=list)
+    marks: set[bytes] = field(default_factory=set)
+    """Paths by which a content management system is recognised."""
+
+    def add(self, path: str, kind: str, size: int) -> None:
+        """Count one entry in."""
+        if kind == EntryKind.FOLDER:
+            self.folders += 1
+            self.depth = max(self.depth, path.count("/") + 1)
+        elif kind == EntryKind.LINK:
+            self.links += 1
+        elif kind == EntryKind.FILE:
+            self.files += 1
+            self.size += size
+            extension = type_of(path)
+            self.by_type[extension] += 1
+            self.by_type_size[extension] += size
+            if len(self.largest) < LARGEST:
+                heapq.heappush(self.largest, (size, path))
+            elif (size, path) > self.largest[0]:
+                heapq.heapreplace(self.largest, (size, path))
+
+    def as_json(self) -> Json:
+        """The `statistics` of the HTTP contract."""
+        types = [name for name, _ in self.by_type.most_common(MOST_TYPES)]
+        return {
+            "total_files": self.files,
+            "total_dirs": self.folders,
+            "total_size": self.size,
+            "total_size_human": human_size(self.size),
+            "largest_files": [
+                {"path": path, "size": size} for size, path in sorted(self.largest, reverse=True)
+            ],
+            "files_by_type": {name: self.by_type[name] for name in types},
+            "files_by_type_size": {name: self.by_type_size[name] for name in types},
+            "directory_depth": self.depth,
+            "symlinks_count": self.links,
+            "excluded_count": self.excluded,
+            "excluded_size": self.excluded_size,
+        }
+
+
+def type_of(path: str) -> str:
+    """A file's extension in lower case; `none` without one or with one that is too long to be one.
+
+    >>> [type_of(path) for path in ("a/b.PHP", ".htaccess", "README", "x.tar.gz")]
+    ['php', 'none', 'none', 'gz']
+    """
+    name = path.rpartition("/")[2]
+    stem, dot, extension = name.rpartition(".")
+    return extension.lower() if dot and stem and 0 < len(extension) <= LONGEST_TYPE else "none"
+
+
+def human_size(size_bytes: int) -> str:
+    """A size in binary units, as in `3.1 GiB`."""
+    value, unit = float(size_bytes), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
+
+
+def read_statistics(context: ShardContext) -> Statistics:
+    """Read the whole manifest once, in chunks, renewing the lease in between."""
+    found = Statistics()
+    rows = manifest.rows_of(context.job_id)
+    last = rows.aggregate(last=Max("number"))["last"] or 0
+    for start in range(0, last + 1, _CHUNK):
+        chunk = rows.filter(number__gte=start, number__lt=start + _CHUNK)
+        for path, kind, size in chunk.values_list("path", "kind", "size"):
+            found.add(path, kind, size)
+            if path.endswith(wordpress.MARKS_TEXT):
+                found.marks.add(path_bytes(path))
+        context.checkpoint()
+    counters = sum_counters(
+        list(Shard.objects.filter(job_id=context.job_id).values_list("counters", flat=True))
+    )
+    found.excluded = counters.get("excluded", 0)
+    found.excluded_size = counters.get("excluded_bytes", 0)
+    return found
+
+
+def unreadable(job_id: UUID) -> list[Json]:
+    """Entries that could not be listed, and why."""
+    rows = manifest.rows_of(job_id).filter(state=EntryState.FAILED).order_by("number")
+    return [
+        {"path": path, "error": error} for path, error in rows.values_list("path", "error")[:MOST_UNREADABLE]
+    ]

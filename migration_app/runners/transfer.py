@@ -1,0 +1,301 @@
+"""A transfer: compares both trees into the manifest, copies what differs in shards, then sees to folders and proof."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
+
+from migration_app import manifest
+from migration_app.engine.filters import parse_filter
+from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
+from migration_app.engine.transfer import Done, Item, TransferBatch, transfer_items
+from migration_app.manifest import Row
+from migration_app.models import EntryAction, EntryState
+from migration_app.paths import path_bytes, path_text
+from migration_app.runners.connections import Route, side_of
+from migration_app.runners.outcome import transfer_outcome
+from migration_app.runners.progress import transfer_progress
+from migration_app.runners.verification import verify
+from migration_app.storages.base import Entry, Kind, Storage
+from sessions_app.runners import Claim, JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
+
+SHARD_ITEMS = 2000
+SHARD_BYTES = 256 * 10**6
+
+
+@dataclass(slots=True)
+class Cut:
+    """Where the preparation stands: the cursor of its shard."""
+
+    open: list[OpenFolder] | None = None
+    next: int = 1
+    """Number of the next row."""
+    first: int = 1
+    """First row of the work shard that is being filled."""
+    items: int = 0
+    bytes: int = 0
+    has_root: bool = False
+    is_done: bool = False
+    shards: list[Json] = field(default_factory=list)
+    """Payloads of full shards that are not written yet."""
+
+    @classmethod
+    def read(cls, cursor: Json | None) -> "Cut":
+        """From what a checkpoint saved."""
+        if cursor is None:
+            return cls()
+        folders = [OpenFolder(path_bytes(path), exists) for path, exists in cursor["open"]]
+        return cls(**{**cursor, "open": folders})
+
+    def as_json(self) -> Json:
+        """For the next checkpoint, which writes `shards` by themselves."""
+        return {
+            "open": [[path_text(folder.path), folder.exists_at_destination] for folder in self.open or ()],
+            "next": self.next,
+            "first": self.first,
+            "items": self.items,
+            "bytes": self.bytes,
+            "has_root": self.has_root,
+            "is_done": self.is_done,
+        }
+
+    def count(self, size: int) -> None:
+        """Put the row before `next` into the shard that is being filled."""
+        self.items += 1
+        self.bytes += size
+        if self.items >= SHARD_ITEMS or self.bytes >= SHARD_BYTES:
+            self.close_shard()
+
+    def close_shard(self) -> None:
+        """The shard that is being filled is full, or the last one."""
+        if self.items:
+            self.shards.append({"first": self.first, "last": self.next - 1})
+        self.first, self.items, self.bytes = self.next, 0, 0
+
+
+class TransferRunner(Runner):
+    """params: source, source_root, destination, destination_root, claim, exclusions, verify_after_transfer, method."""
+
+    type = "transfer"
+
+    def prepare(self, context: ShardContext) -> None:
+        """Compare source and destination; work shards are written as the comparison goes on."""
+        tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
+        cut = Cut.read(context.cursor)
+        if cut.is_done:
+            return
+
+        async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Entry | PlanBatch, None]:
+            root = await source.root_entry()
+            await destination.make_root()
+            if not cut.has_root:
+                yield root
+            async for batch in compare_trees(source, destination, tree_filter, frontier=cut.open):
+                yield batch
+
+        route = Route(context, _sides(context), compared)
+        context.checkpoint(events=[] if context.cursor else [NewEvent("phase", {"phase": "connecting"})])
+        for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
+            _Comparison(context, cut).save(items)
+        cut.close_shard()
+        cut.is_done = True
+        context.counters["prepared"] = 1
+        context.checkpoint(
+            cursor=cut.as_json(), shards=cut.shards, events=[NewEvent("phase", {"phase": "transferring"})]
+        )
+
+    def work(self, context: ShardContext) -> None:
+        """Copy the rows from payload `first` to `last` that are still to be done."""
+        rows = manifest.pending(context.job_id, context.payload["first"], context.payload["last"])
+        left = {}
+        for row in rows:
+            entry = manifest.entry_of(row)
+            left[row.number] = Item(row.number, entry, manifest.temp_name(context.job_id, entry))
+        if not left:
+            return
+        known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])
+
+        def copied(source: Storage, destination: Storage) -> AsyncGenerator[TransferBatch, None]:
+            return transfer_items(source, destination, list(left.values()), folders_known=known)
+
+        context.counters["in_flight"] = 0
+        route = Route(context, _sides(context), copied)
+        for batches in route.lists(weight=lambda batch: len(batch.done)):
+            _save_copies(context, left, batches)
+        context.counters["in_flight"] = 0
+
+    def finish(self, context: ShardContext) -> Outcome:
+        """Give folders their mode and mtime, look at the destination again if asked to, and sum up."""
+        _finish_folders(context)
+        verification = verify(context) if context.params["verify_after_transfer"] else None
+        return transfer_outcome(context, verification)
+
+    @classmethod
+    def claims(cls, params: Json) -> list[Claim]:
+        """The destination tree."""
+        return [Claim(params["claim"], params["destination_root"].rstrip("/"))]
+
+    @classmethod
+    def progress(cls, snapshot: Snapshot) -> Json:
+        """TransferProgress."""
+        return transfer_progress(snapshot)
+
+
+def _sides(context: ShardContext) -> list[Any]:
+    return [
+        side_of(context, "source", "source_root"),
+        side_of(context, "destination", "destination_root"),
+    ]
+
+
+class _Comparison:
+    """One list of what a comparison found, on its way into the manifest."""
+
+    def __init__(self, context: ShardContext, cut: Cut) -> None:
+        self._context = context
+        self._cut = cut
+        self._rows: list[Row] = []
+        self._events: list[NewEvent] = []
+
+    def save(self, items: list[Entry | PlanBatch]) -> None:
+        """Write everything and the cursor in one checkpoint."""
+        context, cut = self._context, self._cut
+        if not items:
+            context.checkpoint()
+            return
+        if not context.counters.get("connected"):
+            context.counters["connected"] = 1
+            self._events.append(NewEvent("phase", {"phase": "scanning"}))
+        unreadable: list[tuple[bytes, str]] = []
+        for item in items:
+            if isinstance(item, Entry):
+                self._rows.append(Row(0, item, EntryAction.SKIP, EntryState.SKIPPED))
+                cut.has_root = True
+                continue
+            for step in item.steps:
+                self._take(step)
+            for path, error in item.unreadable:
+                if not path:
+                    raise JobFailed(str(error))
+                unreadable.append((path, str(error)))
+            cut.open = item.frontier
+        for path, reason in unreadable:
+            self._tell(path, reason)
+
+        def write() -> None:
+            manifest.add(context.job_id, self._rows)
+            unknown = manifest.fail_paths(context.job_id, unreadable)
+            manifest.add(
+                context.job_id,
+                [
+                    Row(
+                        cut.next + index,
+                        Entry(path, Kind.OTHER),
+                        EntryAction.CONFLICT,
+                        EntryState.FAILED,
+                        error,
+                    )
+                    for index, (path, error) in enumerate(unknown)
+                ],
+            )
+
+        # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
+        cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
+        current = (
+            {"path": self._rows[-1].entry.path.decode("utf-8", "backslashreplace")} if self._rows else None
+        )
+        shards, cut.shards = cut.shards, []
+        context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
+        cut.next = cursor["next"]
+
+    def _take(self, step: Step) -> None:
+        cut, entry = self._cut, step.entry
+        state = EntryState.PENDING
+        if step.action is Action.SKIP:
+            state = EntryState.SKIPPED
+            if entry.kind is Kind.FILE:
+                self._add("skipped", 1)
+        elif entry.kind is Kind.OTHER:
+            # A socket or a device is no content: it is named and left out.
+            state = EntryState.SKIPPED
+            text = f"Left out: {path_text(entry.path)}. {step.reason}"
+            self._events.append(NewEvent("log", {"level": "warning", "message": text}))
+        elif step.action is Action.CONFLICT:
+            state = EntryState.FAILED
+            self._tell(entry.path, step.reason)
+        self._rows.append(Row(cut.next, entry, EntryAction(step.action.value), state, step.reason))
+        cut.next += 1
+        if state is EntryState.PENDING:
+            size = entry.size if entry.kind is Kind.FILE else 0
+            if entry.kind is Kind.FILE:
+                self._add("total_files", 1)
+                self._add("total_bytes", size)
+            cut.count(size)
+
+    def _tell(self, path: bytes, error: str) -> None:
+        self._add("failed", 1)
+        self._events.append(NewEvent("file_failed", {"path": path_text(path), "error": error}))
+
+    def _add(self, name: str, amount: int) -> None:
+        self._context.counters[name] = self._context.counters.get(name, 0) + amount
+
+
+def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[TransferBatch]) -> None:
+    if not batches:
+        context.checkpoint()
+        return
+    counters = context.counters
+    done = [one for batch in batches for one in batch.done]
+    for one in done:
+        is_file = left.pop(one.number).entry.kind is Kind.FILE
+        if one.error is not None:
+            counters["failed"] = counters.get("failed", 0) + 1
+            counters["failed_files"] = counters.get("failed_files", 0) + is_file
+        elif is_file:
+            counters["files"] = counters.get("files", 0) + 1
+            counters["bytes"] = counters.get("bytes", 0) + one.bytes
+    counters["in_flight"] = batches[-1].bytes_in_flight
+    events = _failures(done)
+    current: Json = {"path": path_text(batches[-1].current_file)}
+    if events:
+        current["last_error"] = events[-1].data["error"]
+    outcomes = [(one.number, str(one.error) if one.error is not None else "") for one in done]
+    context.checkpoint(current=current, events=events, write=lambda: manifest.mark(context.job_id, outcomes))
+
+
+def _failures(done: list[Done]) -> list[NewEvent]:
+    return [
+        NewEvent("file_failed", {"path": path_text(one.path), "error": str(one.error)})
+        for one in done
+        if one.error is not None
+    ]
+
+
+def _finish_folders(context: ShardContext) -> None:
+    for rows in manifest.folders_backwards(context.job_id):
+        folders = [manifest.entry_of(row) for row in rows]
+        numbers = [row.number for row in rows]
+
+        def given(destination: Storage, folders: list[Entry] = folders) -> AsyncGenerator[list[Done], None]:
+            return set_folder_attributes(destination, folders)
+
+        route = Route(context, [side_of(context, "destination", "destination_root")], given)
+        for lists in route.lists(weight=len):
+            failed = [one for done in lists for one in done if one.error is not None]
+            _save_folders(context, numbers, failed)
+
+
+def _save_folders(context: ShardContext, numbers: list[int], failed: list[Done]) -> None:
+    # Often the root belongs to the hoster; what was copied into it is none the worse.
+    events = [
+        NewEvent(
+            "log", {"level": "warning", "message": f"Mode and time of the root could not be set: {one.error}"}
+        )
+        for one in failed
+        if not one.path
+    ]
+    below = [one for one in failed if one.path]
+    events += _failures(below)
+    context.counters["failed"] = context.counters.get("failed", 0) + len(below)
+    outcomes = [(numbers[one.number], str(one.error)) for one in below]
+    context.checkpoint(events=events, write=lambda: manifest.mark(context.job_id, outcomes))

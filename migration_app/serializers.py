@@ -1,0 +1,270 @@
+"""Requests of the HTTP contract, validated for API and pages alike.
+
+A field that is not known is refused by name; so is a known one whose feature this version does not have,
+unless it stands at the value that changes nothing.
+"""
+
+import posixpath
+import re
+from typing import Any
+
+from rest_framework import serializers
+
+from migration_app import endpoints
+from migration_app.engine.filters import parse_filter
+from sessions_app.models import User
+
+Json = dict[str, Any]
+
+LONGEST_PATH = 4096
+MOST_EXCLUSIONS = 1000
+PROTOCOLS = ("local", "sftp", "scp", "ftp", "ftps", "s3", "webdav")
+BUILT = {"local": "local", "sftp": "sftp", "scp": "sftp"}
+METHODS = ("sftp_stream", "tar_stream", "rsync_ssh", "scp", "lftp", "rclone", "fxp")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields that it does not know; null counts as absent."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The validated fields, defaults filled in."""
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be an object.")
+        if unknown := [name for name in data if name not in self.fields]:
+            raise serializers.ValidationError({name: ["This field is not known."] for name in unknown})
+        given = {name: value for name, value in data.items() if value is not None}
+        return super().to_internal_value(given)
+
+
+class Text(serializers.CharField):
+    """A string, taken as it is: numbers are none, and no blank is cut off."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """The string."""
+        if not isinstance(data, str):
+            raise serializers.ValidationError("Must be a string.")
+        return super().to_internal_value(data)
+
+
+class Whole(serializers.IntegerField):
+    """A whole number; neither a string nor true."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("Must be a whole number.")
+        return super().to_internal_value(data)
+
+
+class Switch(serializers.Field[bool, Any, bool, Any]):
+    """true or false."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """The value."""
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("Must be true or false.")
+        return data
+
+    def to_representation(self, value: bool) -> bool:
+        """The value."""
+        return value
+
+
+class NotYet(serializers.Field[Any, Any, Any, Any]):
+    """A field whose feature this version does not have; `harmless` are the values that ask for nothing."""
+
+    def __init__(self, *harmless: Any) -> None:
+        super().__init__(required=False, write_only=True)
+        self._harmless = harmless
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The value, if it is harmless."""
+        # 0 and false are equal to Python, not to JSON.
+        if any(
+            data == value and isinstance(data, bool) == isinstance(value, bool) for value in self._harmless
+        ):
+            return data
+        raise serializers.ValidationError("This version cannot do that yet; leave the field out.")
+
+
+class ConnSerializer(StrictSerializer):
+    """One side of a job; the validated form has every field and `root_path` without detours."""
+
+    protocol = Text()
+    host = Text(default="", allow_blank=True, max_length=255)
+    port = Whole(default=0, min_value=0, max_value=65535)
+    username = Text(default="", allow_blank=True, max_length=255)
+    password = Text(default="", allow_blank=True, max_length=4096)
+    ssh_key = Text(default="", allow_blank=True, max_length=65536)
+    passphrase = Text(default="", allow_blank=True, max_length=4096)
+    host_key = Text(default="", allow_blank=True, max_length=100)
+    root_path = Text(max_length=LONGEST_PATH)
+    connection = NotYet("")
+    jump = NotYet("", {}, [])
+    bucket = NotYet("")
+    region = NotYet("")
+    endpoint_url = NotYet("")
+    implicit = NotYet(False)
+
+    def validate_protocol(self, value: str) -> str:
+        """One that this version speaks."""
+        if value not in PROTOCOLS:
+            raise serializers.ValidationError(f"Must be one of {', '.join(PROTOCOLS)}.")
+        if value not in BUILT:
+            raise serializers.ValidationError(
+                f"This version does not speak {value} yet; it speaks local and sftp."
+            )
+        return BUILT[value]
+
+    def validate_root_path(self, value: str) -> str:
+        """An absolute path without `..` or control characters."""
+        if not value.startswith("/"):
+            raise serializers.ValidationError("Must be an absolute path: it starts with a slash.")
+        if _CONTROL.search(value):
+            raise serializers.ValidationError("Must not hold control characters.")
+        if ".." in value.split("/"):
+            raise serializers.ValidationError("Must not hold “..”.")
+        if len(value.encode()) > LONGEST_PATH:
+            raise serializers.ValidationError(f"Must not be longer than {LONGEST_PATH} bytes.")
+        return "/" + posixpath.normpath(value).lstrip("/")
+
+    def validate_host(self, value: str) -> str:
+        """A name or an address; one in brackets is taken out of them."""
+        host = value.strip()
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if host and not _HOST.fullmatch(host):
+            raise serializers.ValidationError(
+                "Must be a host name or an IP address, without a port or a path."
+            )
+        return host
+
+    def validate_username(self, value: str) -> str:
+        """Text that can be sent as a name."""
+        if _CONTROL.search(value):
+            raise serializers.ValidationError("Must not hold control characters.")
+        return value
+
+    def validate_host_key(self, value: str) -> str:
+        """A fingerprint as ssh-keygen -l prints it."""
+        if value and not _FINGERPRINT.fullmatch(value):
+            raise serializers.ValidationError(
+                "Must be a fingerprint such as SHA256: and 43 characters of base64."
+            )
+        return value
+
+    def validate(self, attrs: Json) -> Json:
+        """What the protocol needs, and whether this person may use it."""
+        user: User = self.context["user"]
+        if attrs["protocol"] == "local":
+            return self._validated_local(attrs, user)
+        missing = [name for name in ("host", "username") if not attrs[name]]
+        if missing:
+            raise serializers.ValidationError({name: ["Is needed for SFTP."] for name in missing})
+        return attrs
+
+    def _validated_local(self, attrs: Json, user: User) -> Json:
+        if attrs["host"] not in _THIS_MACHINE:
+            raise serializers.ValidationError(
+                {"host": ["A local folder has no host; leave it empty or choose sftp."]}
+            )
+        if not user.is_owner:
+            raise serializers.ValidationError({"protocol": ["Only owners may use folders of this machine."]})
+        if refusal := endpoints.local_refusal(attrs["root_path"]):
+            raise serializers.ValidationError({"root_path": [refusal]})
+        nothing = dict.fromkeys(("host", "username", "password", "ssh_key", "passphrase", "host_key"), "")
+        return attrs | nothing | {"port": 0}
+
+
+class ExclusionsField(serializers.Field[Any, Any, Any, Any]):
+    """Glob strings, or objects {pattern, type, reason, is_automatic, enabled}."""
+
+    _KNOWN = ("pattern", "type", "reason", "is_automatic", "enabled")
+
+    def to_internal_value(self, data: Any) -> list[Json]:
+        """All as objects."""
+        if not isinstance(data, list):
+            raise serializers.ValidationError("Must be a list of patterns.")
+        if len(data) > MOST_EXCLUSIONS:
+            raise serializers.ValidationError(f"Must not hold more than {MOST_EXCLUSIONS} patterns.")
+        found = [self._exclusion(item) for item in data]
+        try:
+            parse_filter(found, include_hidden=True)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from None
+        return found
+
+    def _exclusion(self, item: Any) -> Json:
+        if isinstance(item, str):
+            item = {"pattern": item}
+        if not isinstance(item, dict):
+            raise serializers.ValidationError("Each pattern must be a string or an object.")
+        if unknown := [name for name in item if name not in self._KNOWN]:
+            raise serializers.ValidationError(f"A pattern has no field “{unknown[0]}”.")
+        given = {name: value for name, value in item.items() if value is not None}
+        found = {"pattern": "", "type": "glob", "reason": "", "is_automatic": False, "enabled": True} | given
+        for name, kind in (
+            ("pattern", str),
+            ("type", str),
+            ("reason", str),
+            ("is_automatic", bool),
+            ("enabled", bool),
+        ):
+            if not isinstance(found[name], kind):
+                raise serializers.ValidationError(f"“{name}” of a pattern has the wrong type.")
+        return found
+
+    def to_representation(self, value: Any) -> Any:
+        """The objects."""
+        return value
+
+
+class ScanRequestSerializer(StrictSerializer):
+    """ScanRequest."""
+
+    server_config = ConnSerializer()
+    max_depth = NotYet(0)
+    max_files = NotYet(0)
+    follow_symlinks = NotYet(False)
+    detect_cms = Switch(default=False)
+    custom_exclusions = ExclusionsField(default=list)
+    include_hidden = Switch(default=True)
+
+
+class TransferRequestSerializer(StrictSerializer):
+    """TransferRequest."""
+
+    source_config = ConnSerializer()
+    dest_config = ConnSerializer()
+    method = Text(default="", allow_blank=True, max_length=50)
+    exclusions = ExclusionsField(default=list)
+    verify_after_transfer = Switch(default=False)
+    bandwidth_limit = NotYet(0)
+    enable_resume = NotYet(True)
+    skip_large_files = NotYet(0)
+    dry_run = NotYet(False)
+    files = NotYet([])
+    plan_id = NotYet("")
+    delete_extraneous = NotYet(False)
+    confirm_deletions = NotYet(0)
+    conflict = NotYet("overwrite", "")
+    ignore_errors = NotYet(False)
+    transfers = NotYet(0)
+
+    def validate_method(self, value: str) -> str:
+        """A wish that is a known word; the result says which way was taken."""
+        if value and value not in METHODS:
+            raise serializers.ValidationError(f"Must be one of {', '.join(METHODS)}.")
+        return value
+
+    def validate(self, attrs: Json) -> Json:
+        """A copy that does not contain itself."""
+        if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
+            raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
+        return attrs

@@ -1,0 +1,122 @@
+"""From a request, of the API or of a page, to a job."""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from migration_app import endpoints
+from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
+from sessions_app import jobs
+from sessions_app.models import Job, User
+from sessions_app.runners import Submission
+
+Json = dict[str, Any]
+
+LONGEST_KEY = 255
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMeta:
+    """Who asks: what is kept of a request beside its body."""
+
+    idempotency_key: str | None
+    user_agent: str
+    client_ip: str
+
+    @classmethod
+    def of(cls, request: HttpRequest | Request, *, idempotency_key: str | None = None) -> "RequestMeta":
+        """Read from a request; the key comes from its header where none is given. Raises ValidationError."""
+        key = idempotency_key or request.headers.get("Idempotency-Key") or None
+        if key is not None and (len(key) > LONGEST_KEY or not key.isprintable()):
+            raise ValidationError(
+                {"Idempotency-Key": [f"Must be at most {LONGEST_KEY} printable characters."]}
+            )
+        user_agent = request.headers.get("User-Agent", "")
+        printable = "".join(sign for sign in user_agent if sign.isprintable())
+        return cls(key, printable, str(request.META.get("REMOTE_ADDR", "")))
+
+
+def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
+    """A scan, and whether it is new. Raises ValidationError, jobs.IdempotencyConflict."""
+    request = _validated(ScanRequestSerializer, user, data)
+    config = request["server_config"]
+    params = {
+        "root": config["root_path"],
+        "exclusions": request["custom_exclusions"],
+        "include_hidden": request["include_hidden"],
+        "detect_cms": request["detect_cms"],
+    }
+
+    def with_rows(job: Job) -> None:
+        job.params["endpoint"] = endpoints.store(job, config).pk
+
+    submission = _submission("scan", user, data, meta, params, title=_place(config))
+    submission.public = {"source_config": endpoints.public(config)}
+    return jobs.submit(submission, with_rows=with_rows)
+
+
+def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
+    """A transfer, and whether it is new. Raises ValidationError, jobs.IdempotencyConflict."""
+    request = _validated(TransferRequestSerializer, user, data)
+    source, destination = request["source_config"], request["dest_config"]
+    params = {
+        "source_root": source["root_path"],
+        "destination_root": destination["root_path"],
+        "claim": endpoints.claim_key(destination),
+        "exclusions": request["exclusions"],
+        "verify_after_transfer": request["verify_after_transfer"],
+        "method": "sftp_stream" if "sftp" in (source["protocol"], destination["protocol"]) else "local_copy",
+    }
+
+    def with_rows(job: Job) -> None:
+        job.params["source"] = endpoints.store(job, source).pk
+        job.params["destination"] = endpoints.store(job, destination).pk
+
+    title = f"{_place(source)} → {_place(destination)}"
+    submission = _submission("transfer", user, data, meta, params, title=title)
+    submission.public = {
+        "source_config": endpoints.public(source),
+        "dest_config": endpoints.public(destination),
+    }
+    return jobs.submit(submission, with_rows=with_rows)
+
+
+def _validated(serializer_class: type[Any], user: User, data: Any) -> Json:
+    serializer = serializer_class(data=data, context={"user": user})
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def _submission(
+    job_type: str, user: User, data: Any, meta: RequestMeta, params: Json, *, title: str
+) -> Submission:
+    return Submission(
+        job_type,
+        user.pk,
+        title,
+        params,
+        {},
+        idempotency_key=meta.idempotency_key,
+        request_digest=_digest(job_type, data) if meta.idempotency_key else "",
+        user_agent=meta.user_agent,
+        client_ip=meta.client_ip,
+    )
+
+
+def _digest(job_type: str, data: Any) -> str:
+    # Keyed: a plain hash of a body that holds a weak password would give it away.
+    body = json.dumps([job_type, data], sort_keys=True).encode()
+    return hmac.new(settings.SECRET_KEY.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _place(config: Json) -> str:
+    """`example.org:/srv/www`, or the path alone on this machine."""
+    host = f"{config['host']}:" if config["protocol"] != "local" else ""
+    return f"{host}{config['root_path']}"

@@ -1,0 +1,12 @@
+"""Routes of the migration API; a trailing slash is also accepted."""
+
+from django.urls import re_path
+
+from migration_app.api import ScanViewSet, TransferViewSet
+
+urlpatterns = [
+    re_path(r"^api/scan/?$", ScanViewSet.as_view({"post": "submit"})),
+    re_path(r"^api/scan/stream/?$", ScanViewSet.as_view({"post": "stream"})),
+    re_path(r"^api/transfer/?$", TransferViewSet.as_view({"post": "submit"})),
+    re_path(r"^api/transfer/stream/?$", TransferViewSet.as_view({"post": "stream"})),
+]
