@@ -89,6 +89,8 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
 
 
 def _validated(serializer_class: type[Any], user: User, data: Any) -> Json:
+    if not isinstance(data, dict):
+        raise ValidationError("The body must be a JSON object.")
     serializer = serializer_class(data=data, context={"user": user})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)

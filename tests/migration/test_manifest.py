@@ -1,0 +1,86 @@
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from migration_app import manifest
+from migration_app.manifest import Row
+from migration_app.models import EntryAction, EntryState, Evidence
+from migration_app.paths import ancestors, path_bytes, path_text
+from migration_app.storages.base import Entry, Kind
+from sessions_app.models import Job
+
+NAMES = [b"plain", b"a b", b"caf\xc3\xa9", b"\xff\xfe", b"back\\slash", b"\\xff", b"new\nline", b"x" * 255]
+
+
+@given(st.binary(max_size=60))
+def test_any_path_comes_back_from_its_text(path):
+    text = path_text(path)
+    text.encode()
+    assert path_bytes(text) == path
+
+
+def test_folders_above_a_path():
+    assert ancestors(b"a/b/c.txt") == [b"a/b", b"a"]
+    assert ancestors(b"top") == []
+
+
+@pytest.fixture
+def job(owner) -> Job:
+    return Job.objects.create(type="transfer", owner=owner, params={}, public={})
+
+
+def test_rows_come_back_as_the_entries_that_they_were(job):
+    entries = [Entry(b"d/" + name, Kind.FILE, 7, -5, 0o640) for name in NAMES]
+    entries += [Entry(b"link", Kind.LINK, 3, 9, 0o777, b"\xff\\"), Entry(b"d", Kind.FOLDER, 0, 2**33, 0o755)]
+    rows = [Row(n, entry, EntryAction.CREATE, EntryState.PENDING) for n, entry in enumerate(entries, 1)]
+    manifest.add(job.pk, rows)
+    assert [manifest.entry_of(row) for row in manifest.pending(job.pk, 1, 100)] == entries
+    found = manifest.find_numbers(job.pk, [entry.path for entry in entries] + [b"nowhere"])
+    assert found == {entry.path: n for n, entry in enumerate(entries, 1)}
+
+
+def test_marked_rows_are_not_pending_any_more(job):
+    rows = [Row(n, Entry(b"%d" % n, Kind.FILE), EntryAction.CREATE, EntryState.PENDING) for n in range(1, 6)]
+    manifest.add(job.pk, rows)
+    manifest.mark(job.pk, [(1, ""), (3, "No such file.")])
+    assert [row.number for row in manifest.pending(job.pk, 1, 4)] == [2, 4]
+    failed = manifest.rows_of(job.pk).get(number=3)
+    assert (failed.state, failed.error, failed.attempts) == ("failed", "No such file.", 1)
+    assert manifest.fail_paths(job.pk, [(b"5", "gone"), (b"9", "unknown")]) == [(b"9", "unknown")]
+
+
+def test_evidence_keeps_an_earlier_error(job):
+    manifest.add(job.pk, [Row(1, Entry(b"a", Kind.FILE), EntryAction.CREATE, EntryState.FAILED, "full")])
+    manifest.set_evidence(job.pk, [(1, Evidence.SIZE_ONLY, "")])
+    row = manifest.rows_of(job.pk).get()
+    assert (row.evidence, row.error) == ("size_only", "full")
+    manifest.forget_evidence(job.pk)
+    assert manifest.rows_of(job.pk).get().evidence == ""
+
+
+def test_folders_come_after_what_they_hold(job, monkeypatch):
+    monkeypatch.setattr(manifest, "BATCH", 2)
+    paths = [b"", b"a", b"b", b"a/c", b"a/c/d"]
+    rows = [Row(n, Entry(p, Kind.FOLDER), EntryAction.SKIP, EntryState.SKIPPED) for n, p in enumerate(paths)]
+    manifest.add(job.pk, rows)
+    batches = list(manifest.folders_backwards(job.pk))
+    assert [row.path for batch in batches for row in batch] == ["a/c/d", "a/c", "b", "a", ""]
+    assert manifest.existing_folders(job.pk, [b"a/c/file", b"new/file"]) == {b"a", b"a/c"}
+
+
+def test_temporary_name_depends_on_job_path_and_version_of_the_source():
+    job, entry = uuid.uuid4(), Entry(b"a/wp-config.php", Kind.FILE, 10, 20)
+    names = {
+        manifest.temp_name(job, entry),
+        manifest.temp_name(job, entry),
+        manifest.temp_name(uuid.uuid4(), entry),
+        manifest.temp_name(job, Entry(b"b", Kind.FILE, 10, 20)),
+        manifest.temp_name(job, Entry(b"a/wp-config.php", Kind.FILE, 11, 20)),
+        manifest.temp_name(job, Entry(b"a/wp-config.php", Kind.FILE, 10, 21)),
+    }
+    assert len(names) == 5
+    for name in names:
+        assert name.startswith(b".haulier-")
+        assert len(name) == len(b".haulier-") + 24
