@@ -1,0 +1,21 @@
+"""Real servers, one of each kind for a test process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.openssh import OpenSshServer
+
+
+@pytest.fixture(scope="session")
+def openssh() -> Iterator[OpenSshServer]:
+    """An OpenSSH server with a shell; do not stop it."""
+    with OpenSshServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openssh_without_shell() -> Iterator[OpenSshServer]:
+    """An OpenSSH server that gives SFTP and nothing else; do not stop it."""
+    with OpenSshServer(has_shell=False) as server:
+        yield server
