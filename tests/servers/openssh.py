@@ -1,8 +1,8 @@
 """A private OpenSSH server on loopback: own port, host keys, configuration and log, gone after the test."""
 
 import contextlib
-import getpass
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -41,7 +41,7 @@ class OpenSshServer:
         sftp_options: Sequence[str] = (),
         config: Sequence[str] = (),
     ) -> None:
-        self.username = getpass.getuser()
+        self.username = pwd.getpwuid(os.geteuid()).pw_name
         self.port = 0
         self.private_key = ""
         """Text of the key that is let in, in OpenSSH's format."""
