@@ -1,12 +1,14 @@
 """Compares two trees and says for each entry of the source what to do."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from migration_app.engine.filters import Filter
-from migration_app.storages.base import Entry, Storage
-from migration_app.storages.errors import StorageError
+from migration_app.engine.walk import Walk, is_folder, take_once
+from migration_app.storages.base import Entry, FolderListing, Kind, Storage
+from migration_app.storages.errors import ConnectionLost, NotFound, StorageError
 
 
 class Action(StrEnum):
@@ -33,6 +35,8 @@ class OpenFolder:
 
     path: bytes
     exists_at_destination: bool
+    conflict: str = ""
+    """Why nothing that it holds can be copied, if so."""
 
 
 @dataclass(slots=True)
@@ -47,8 +51,140 @@ class PlanBatch:
 
 
 async def compare_trees(
-    source: Storage, destination: Storage, filter: Filter, *, frontier: Sequence[OpenFolder] | None = None
-) -> AsyncIterator[PlanBatch]:
+    source: Storage,
+    destination: Storage,
+    filter: Filter,  # noqa: A002
+    *,
+    frontier: Sequence[OpenFolder] | None = None,
+) -> AsyncGenerator[PlanBatch, None]:
     """Compare from the root, or from `frontier`. Raises ConnectionLost after giving what was compared."""
-    raise NotImplementedError
-    yield PlanBatch()
+    batch = PlanBatch()
+
+    def visit(folder: OpenFolder) -> None:
+        pair = _Pair(partial(listed, folder))
+        source.list_folder(folder.path, pair.take_source)
+        if folder.exists_at_destination and not folder.conflict:
+            destination.list_folder(folder.path, pair.take_destination)
+        else:
+            pair.take_destination(FolderListing([]))
+
+    def listed(
+        folder: OpenFolder, here: FolderListing | StorageError, there: FolderListing | StorageError
+    ) -> None:
+        for lost in (here, there):
+            if isinstance(lost, ConnectionLost):
+                walk.lose(lost)
+                return
+        if isinstance(here, StorageError):
+            batch.unreadable.append((folder.path, here))
+            walk.visited(folder, (), 0)
+            return
+        entries = _taken(here, filter, batch)
+        comparison = _Comparison(folder, there, destination)
+        steps = [comparison.step(entry) for entry in entries]
+        batch.steps += steps
+        walk.visited(folder, [_open_folder(step) for step in steps if is_folder(step.entry)], len(steps))
+
+    walk = Walk[OpenFolder]([OpenFolder(b"", True)] if frontier is None else frontier, visit)
+    try:
+        while await walk.advance():
+            ready, batch = batch, PlanBatch()
+            ready.frontier = walk.frontier()
+            yield ready
+    finally:
+        walk.close()
+    if walk.lost is not None:
+        raise walk.lost
+
+
+class _Pair:
+    """Waits for the listings of a folder on both sides."""
+
+    __slots__ = ("_destination", "_listed", "_source")
+
+    def __init__(
+        self, listed: Callable[[FolderListing | StorageError, FolderListing | StorageError], None]
+    ) -> None:
+        self._listed = listed
+        self._source: FolderListing | StorageError | None = None
+        self._destination: FolderListing | StorageError | None = None
+
+    def take_source(self, found: FolderListing | StorageError) -> None:
+        self._source = found
+        self._go_on()
+
+    def take_destination(self, found: FolderListing | StorageError) -> None:
+        self._destination = found
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._source is not None and self._destination is not None:
+            self._listed(self._source, self._destination)
+
+
+def _taken(found: FolderListing, choice: Filter, batch: PlanBatch) -> list[Entry]:
+    """The entries of a source folder that the filter lets through; the others are counted in `batch`."""
+    taken = []
+    for entry in take_once(found):
+        if choice.excludes(entry.path, is_folder(entry)):
+            batch.excluded_count += 1
+            batch.excluded_size += entry.size
+        else:
+            taken.append(entry)
+    batch.unreadable += found.problems
+    return taken
+
+
+def _open_folder(step: Step) -> OpenFolder:
+    is_conflict = step.action is Action.CONFLICT
+    return OpenFolder(step.entry.path, step.action is Action.SKIP, step.reason if is_conflict else "")
+
+
+class _Comparison:
+    """The entries of one folder against what its destination holds."""
+
+    def __init__(self, folder: OpenFolder, found: FolderListing | StorageError, destination: Storage) -> None:
+        self._conflict = folder.conflict
+        self._capabilities = destination.capabilities
+        self._there: dict[bytes, Entry] = {}
+        self._problems: dict[bytes, StorageError] = {}
+        if isinstance(found, FolderListing):
+            self._there = {entry.path: entry for entry in found.entries}
+            self._problems = dict(found.problems)
+        elif not isinstance(found, NotFound):
+            self._conflict = f"The folder cannot be listed at the destination: {found}"
+
+    def step(self, entry: Entry) -> Step:
+        """What to do with one entry."""
+        reason = self._conflict
+        if entry.kind is Kind.OTHER:
+            reason = "Not a regular file, folder or link; it is left out."
+        elif not reason and (problem := self._problems.get(entry.path)) is not None:
+            reason = f"What is at the destination cannot be read: {problem}"
+        if reason:
+            return Step(entry, Action.CONFLICT, reason)
+        there = self._there.get(entry.path)
+        if there is None:
+            return Step(entry, Action.CREATE)
+        reason = _conflict_of_kinds(entry.kind, there.kind)
+        if reason:
+            return Step(entry, Action.CONFLICT, reason)
+        return Step(entry, Action.SKIP if self._is_same(entry, there) else Action.UPDATE)
+
+    def _is_same(self, entry: Entry, there: Entry) -> bool:
+        if entry.kind is not there.kind:
+            return False
+        if entry.kind is Kind.LINK:
+            return entry.target == there.target
+        limits = self._capabilities
+        wanted = min(max(entry.mtime, limits.earliest_mtime), limits.latest_mtime)
+        return entry.kind is Kind.FOLDER or (entry.size == there.size and wanted == there.mtime)
+
+
+def _conflict_of_kinds(wanted: Kind, there: Kind) -> str:
+    """Why something of one kind cannot take the place of another; empty when it can."""
+    if there is Kind.OTHER:
+        return "Something that is not a regular file, folder or link is at the destination."
+    if (wanted is Kind.FOLDER) == (there is Kind.FOLDER):
+        return ""
+    return f"A {there} is where a {wanted} should be."

@@ -1,11 +1,13 @@
 """Lists a whole tree, many folders at a time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from migration_app.engine.filters import Filter
-from migration_app.storages.base import Entry, Storage
-from migration_app.storages.errors import StorageError
+from migration_app.engine.walk import Walk, is_folder, take_once
+from migration_app.storages.base import Entry, FolderListing, Storage
+from migration_app.storages.errors import ConnectionLost, StorageError
 
 
 @dataclass(slots=True)
@@ -29,8 +31,43 @@ class ScanBatch:
 
 
 async def scan_tree(
-    storage: Storage, filter: Filter, *, frontier: Sequence[bytes] | None = None
-) -> AsyncIterator[ScanBatch]:
+    storage: Storage,
+    filter: Filter,  # noqa: A002
+    *,
+    frontier: Sequence[bytes] | None = None,
+) -> AsyncGenerator[ScanBatch, None]:
     """List the tree, or what is left of it below `frontier`. Raises ConnectionLost after giving what was listed."""
-    raise NotImplementedError
-    yield ScanBatch()
+    listings: list[Listing] = []
+
+    def visit(path: bytes) -> None:
+        storage.list_folder(path, partial(listed, path))
+
+    def listed(path: bytes, found: FolderListing | StorageError) -> None:
+        if isinstance(found, ConnectionLost):
+            walk.lose(found)
+            return
+        listing = _listing(path, found, filter)
+        listings.append(listing)
+        inside = [entry.path for entry in listing.entries if is_folder(entry)]
+        walk.visited(path, inside, len(listing.entries))
+
+    walk = Walk[bytes]([b""] if frontier is None else frontier, visit)
+    try:
+        while await walk.advance():
+            ready, listings = listings, []
+            yield ScanBatch(ready, walk.frontier())
+    finally:
+        walk.close()
+    if walk.lost is not None:
+        raise walk.lost
+
+
+def _listing(path: bytes, found: FolderListing | StorageError, choice: Filter) -> Listing:
+    """What one folder holds, as the filter sees it."""
+    if isinstance(found, StorageError):
+        return Listing(path, error=found)
+    listing = Listing(path, problems=found.problems)
+    for entry in take_once(found):
+        is_out = choice.excludes(entry.path, is_folder(entry))
+        (listing.excluded if is_out else listing.entries).append(entry)
+    return listing

@@ -1,29 +1,15 @@
 """Copies files, folders and links from one storage to another, many at a time."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
-from migration_app.storages.base import Entry, Storage
-from migration_app.storages.errors import StorageError
+from migration_app.engine.flow import Flow
+from migration_app.engine.items import Done, Item
+from migration_app.storages.base import Storage
 
+__all__ = ["Done", "Item", "TransferBatch", "transfer_items"]
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to copy. `number` is the caller's; `temp_name` the name that it has until it is whole, beside its own."""
-
-    number: int
-    entry: Entry
-    temp_name: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How one item ended: `error` is None when it is in place; `bytes` is what was copied."""
-
-    number: int
-    path: bytes
-    bytes: int
-    error: StorageError | None
+BATCH_S = 0.2
 
 
 @dataclass(slots=True)
@@ -38,12 +24,18 @@ class TransferBatch:
 
 async def transfer_items(
     source: Storage, destination: Storage, items: Sequence[Item], *, folders_known: Collection[bytes] = ()
-) -> AsyncIterator[TransferBatch]:
+) -> AsyncGenerator[TransferBatch, None]:
     """Copy `items`, both storages connected. A batch comes at least every 0.25 s.
 
     Folders above an item are made where they are not in `folders_known` (paths that are folders at the destination
     already; the root is taken to be there). Raises ConnectionLost after giving what was done; what was in flight
     then is in no batch.
     """
-    raise NotImplementedError
-    yield TransferBatch()
+    flow = Flow(source, destination, items, folders_known)
+    try:
+        while (done := await flow.advance(BATCH_S)) is not None:
+            yield TransferBatch(done, flow.bytes_in_flight, flow.current_file)
+    finally:
+        await flow.stop()
+    if flow.lost is not None:
+        raise flow.lost

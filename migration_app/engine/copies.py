@@ -1,0 +1,428 @@
+"""How one item is copied: small state machines, driven by the answers of both storages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING
+
+from migration_app.engine.items import Item
+from migration_app.engine.lanes import Lane
+from migration_app.storages.base import Reader, Writer
+from migration_app.storages.errors import (
+    AlreadyExists,
+    ConnectionLost,
+    NotFound,
+    OperationFailed,
+    SourceChanged,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from migration_app.engine.flow import Flow
+    from migration_app.engine.new_folders import NewFolder
+
+PIECES_AT_ONCE = 16
+"""How many pieces a file may ask for before the loop has its turn, when storages answer at once."""
+
+
+class Copy(ABC):
+    """An item under way. It ends, with `Flow.end`, when nothing that it asked for is unanswered."""
+
+    __slots__ = ("error", "flow", "is_over", "item", "lane", "unanswered")
+
+    def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
+        self.flow = flow
+        self.lane = lane
+        self.item = item
+        self.error: StorageError | None = None
+        self.unanswered = 0
+        self.is_over = False
+
+    @abstractmethod
+    def start(self) -> None:
+        """Ask for the first thing."""
+
+    def fail(self, error: StorageError) -> None:
+        """Clean up and end with an error."""
+        if self.error is None:
+            self.error = error
+            if isinstance(error, ConnectionLost):
+                self.flow.lose(error)
+            self.let_go()
+        self.wind_up()
+
+    def give_up(self) -> None:
+        """Clean up and end: the transfer is stopped."""
+        self.fail(OperationFailed("The transfer was stopped."))
+
+    def let_go(self) -> None:  # noqa: B027 - most have nothing open
+        """Close what is open."""
+
+    def wind_up(self) -> None:
+        """End, unless something is unanswered."""
+        if not self.unanswered and not self.is_over:
+            self.is_over = True
+            self.flow.end(self, self.error)
+
+
+class Refusal(Copy):
+    """Of something that cannot be copied."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        self.fail(OperationFailed("Not a regular file, folder or link; it is left out."))
+
+
+class FolderCopy(Copy):
+    """A folder; its mode and mtime are set when everything is in it."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        folder = self.flow.folders.make(self.item.entry.path)
+        if folder is None:
+            self.wind_up()
+        else:
+            self.unanswered = 1
+            folder.when_answered(partial(self._answered, folder))
+
+    def _answered(self, folder: NewFolder) -> None:
+        self.unanswered = 0
+        if folder.error is not None:
+            self.fail(folder.error)
+        else:
+            self.wind_up()
+
+
+class _PlacedCopy(Copy):
+    """Something made under its temp name first: `place`, then `go_on`, then `publish`."""
+
+    __slots__ = ("folder", "has_temp", "is_repeated", "temp")
+
+    def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
+        super().__init__(flow, lane, item)
+        above, slash, _ = item.entry.path.rpartition(b"/")
+        self.temp = above + slash + item.temp_name
+        self.folder: NewFolder | None = None
+        """The folder that it lies in, when that was not known to be there at the start."""
+        self.has_temp = False
+        self.is_repeated = False
+
+    def start(self) -> None:
+        folder = self.flow.folders.make(self.item.entry.path.rpartition(b"/")[0])
+        if folder is not None and folder.reason is not None:
+            self.fail(folder.reason)
+            return
+        self.folder = None if folder is None or folder.is_answered else folder
+        self.begin()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Ask for all that can be asked for at once."""
+
+    @abstractmethod
+    def place(self) -> None:
+        """Make it under its temp name; `unanswered` counts this already. Calls `placed` or `not_placed`."""
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """It is there and its folder is a folder."""
+
+    def placed(self) -> None:
+        """It is there under its temp name, perhaps before its folder's answer."""
+        self.has_temp = True
+        folder = self.folder
+        if folder is not None and not folder.is_answered and self.error is None:
+            # Until then the folder's name could be a link, and what is written be somewhere else.
+            folder.when_answered(self._folder_answered)
+        else:
+            self._folder_answered()
+
+    def _folder_answered(self) -> None:
+        self.unanswered -= 1
+        reason = self.folder.reason if self.folder is not None else None
+        if self.error is not None:
+            self.let_go()
+            self.wind_up()
+        elif reason is not None:
+            self.fail(reason)
+        else:
+            self.go_on()
+
+    def not_placed(self, error: StorageError) -> None:
+        """It could not be made: perhaps only because its folder was not there yet."""
+        if self.folder is None or self.error is not None or isinstance(error, ConnectionLost):
+            self.unanswered -= 1
+            self.fail(error)
+        else:
+            self.folder.when_answered(partial(self._decide, self.folder, error))
+
+    def _decide(self, folder: NewFolder, error: StorageError) -> None:
+        if (
+            self.error is None
+            and folder.reason is None
+            and isinstance(error, NotFound)
+            and not self.is_repeated
+        ):
+            self.is_repeated = True
+            self.place()
+        else:
+            self.unanswered -= 1
+            self.fail(folder.reason or error)
+
+    def publish(self) -> None:
+        """Give it its own name: it is whole."""
+        self.unanswered += 1
+        self.flow.destination.rename(self.temp, self.item.entry.path, self._renamed)
+
+    def _renamed(self, error: StorageError | None) -> None:
+        self.unanswered -= 1
+        if error is not None:
+            self.fail(error)
+        else:
+            self.has_temp = False
+            self.wind_up()
+
+    def wind_up(self) -> None:
+        if self.has_temp and not self.unanswered and self.error is not None:
+            self.has_temp = False
+            self.unanswered = 1
+            self.flow.destination.remove(self.temp, self._removed)
+        else:
+            super().wind_up()
+
+    def _removed(self, _: StorageError | None) -> None:
+        self.unanswered -= 1
+        self.wind_up()
+
+
+class LinkCopy(_PlacedCopy):
+    """A symbolic link, copied as it is."""
+
+    __slots__ = ("_is_cleared",)
+
+    def begin(self) -> None:
+        self._is_cleared = False
+        self.unanswered = 1
+        self.place()
+
+    def place(self) -> None:
+        entry = self.item.entry
+        if entry.target is None:
+            self.not_placed(OperationFailed("It is not known where the link points to."))
+        else:
+            self.flow.destination.make_link(self.temp, entry.target, entry.mtime, self._answered)
+
+    def _answered(self, error: StorageError | None) -> None:
+        if error is None:
+            self.placed()
+        elif (
+            isinstance(error, AlreadyExists | OperationFailed) and not self._is_cleared and self.error is None
+        ):
+            # An earlier attempt may have left its link; not every server says why it refuses.
+            self._is_cleared = True
+            self.flow.destination.remove(self.temp, lambda _: self.place())
+        else:
+            self.not_placed(error)
+
+    def go_on(self) -> None:
+        self.publish()
+
+
+class FileCopy(_PlacedCopy):
+    """A file: both sides are opened at once, what is read is written, and at the end the source must be as listed."""
+
+    __slots__ = (
+        "_asked",
+        "_early",
+        "_is_filling",
+        "_is_measured",
+        "_is_measuring",
+        "_is_ready",
+        "_reader",
+        "_taken",
+        "_unsent",
+        "_writer",
+    )
+
+    def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
+        super().__init__(flow, lane, item)
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
+        self._asked = 0
+        self._unsent = item.entry.size
+        self._taken = 0
+        self._early: list[tuple[int, bytes]] = []
+        """Pieces that came before the destination was ready."""
+        self._is_filling = False
+        self._is_measuring = False
+        self._is_measured = False
+        self._is_ready = False
+
+    def begin(self) -> None:
+        self.unanswered = 1
+        self.flow.source.open_reader(self.item.entry.path, self._reader_opened)
+        if self.error is None:
+            self.unanswered += 1
+            self.place()
+
+    def place(self) -> None:
+        self.flow.destination.open_writer(self.temp, self._writer_opened)
+
+    # The source
+
+    def _reader_opened(self, reader: Reader | StorageError) -> None:
+        self.unanswered -= 1
+        if isinstance(reader, StorageError):
+            self.fail(_unreadable(reader))
+            return
+        self._reader = reader
+        if self.error is not None:
+            reader.close()
+            self.wind_up()
+        else:
+            self.fill()
+
+    def fill(self) -> None:
+        """Ask for as much as the window has room for."""
+        if not self._is_filling and self.error is None and self._reader is not None:
+            self._ask(self._reader)
+
+    def _ask(self, reader: Reader) -> None:
+        size = self.item.entry.size
+        self._is_filling = True
+        for _ in range(PIECES_AT_ONCE):
+            offset = self._asked
+            length = min(size - offset, self.flow.chunk_size)
+            if not length or self.error is not None or not self.lane.has_room(length):
+                break
+            self._asked += length
+            self.lane.in_window += length
+            self.unanswered += 1
+            reader.read(offset, length, partial(self._read, offset, length))
+        self._is_filling = False
+        if self.error is not None:
+            return
+        if self._asked < size:
+            self.flow.wait_for_window(self)
+        elif not self._is_measuring:
+            self._is_measuring = True
+            self.unanswered += 1
+            reader.measure(self._measured)
+
+    def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
+        self.unanswered -= 1
+        if self.error is None and not isinstance(data, StorageError) and len(data) == length:
+            if self._is_ready:
+                self._write(offset, data)
+            else:
+                self._early.append((offset, data))
+            return
+        self.flow.leave_window(self.lane, length)
+        if self.error is not None:
+            self.wind_up()
+        elif isinstance(data, StorageError):
+            self.fail(_unreadable(data))
+        else:
+            self.fail(SourceChanged("It became shorter while it was read."))
+
+    def _measured(self, found: tuple[int, int] | StorageError) -> None:
+        self.unanswered -= 1
+        entry = self.item.entry
+        if self.error is not None:
+            self.wind_up()
+        elif isinstance(found, StorageError):
+            self.fail(_unreadable(found))
+        elif found != (entry.size, entry.mtime):
+            self.fail(SourceChanged("It changed after it was listed."))
+        else:
+            self._is_measured = True
+            self._finish_when_sent()
+
+    # The destination
+
+    def _writer_opened(self, writer: Writer | StorageError) -> None:
+        if isinstance(writer, StorageError):
+            self.not_placed(writer)
+        else:
+            self._writer = writer
+            self.placed()
+
+    def go_on(self) -> None:
+        self._is_ready = True
+        early, self._early = self._early, []
+        for offset, data in early:
+            self._write(offset, data)
+        self._finish_when_sent()
+
+    def _write(self, offset: int, data: bytes) -> None:
+        length = len(data)
+        if self.error is not None or self._writer is None:
+            self.flow.leave_window(self.lane, length)
+            return
+        self._unsent -= length
+        self.unanswered += 1
+        self._writer.write(offset, data, partial(self._written, length))
+        if not self._unsent:
+            self._finish_when_sent()
+
+    def _written(self, length: int, error: StorageError | None) -> None:
+        self.unanswered -= 1
+        self._taken += length
+        flow = self.flow
+        flow.bytes_in_flight += length
+        if self.item.entry.size > length:
+            flow.current_file = self.item.entry.path
+        flow.leave_window(self.lane, length)
+        if error is not None:
+            self.fail(error)
+        elif self.error is not None:
+            self.wind_up()
+
+    def _finish_when_sent(self) -> None:
+        writer, reader = self._writer, self._reader
+        if self._unsent or not (self._is_measured and self._is_ready) or self.error is not None:
+            return
+        if writer is None or reader is None:
+            return
+        reader.close()
+        self._reader = None
+        entry = self.item.entry
+        self.unanswered += 1
+        writer.finish(mode=entry.mode & 0o777, mtime=entry.mtime, size=entry.size, answer=self._finished)
+
+    def _finished(self, error: StorageError | None) -> None:
+        self.unanswered -= 1
+        if error is not None:
+            self.fail(error)
+        elif self.error is not None:
+            self.wind_up()
+        else:
+            self._writer = None
+            self.publish()
+
+    def let_go(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        if self._writer is not None:
+            self._writer.close()
+        for _, data in self._early:
+            self.flow.leave_window(self.lane, len(data))
+        self._early = []
+
+    def wind_up(self) -> None:
+        if not self.unanswered:
+            self.flow.bytes_in_flight -= self._taken
+            self._taken = 0
+        super().wind_up()
+
+
+def _unreadable(error: StorageError) -> StorageError:
+    """The error of an item for one of its source."""
+    if isinstance(error, ConnectionLost | SourceChanged):
+        return error
+    if isinstance(error, NotFound):
+        return SourceChanged("It is not there any more.")
+    return type(error)(f"It cannot be read: {error}")

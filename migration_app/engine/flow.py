@@ -1,0 +1,153 @@
+"""What a transfer has under way: lanes for small and large files, a window in bytes, and what ended."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+
+from migration_app.engine.copies import Copy, FileCopy, FolderCopy, LinkCopy, Refusal
+from migration_app.engine.items import Done, Item
+from migration_app.engine.lanes import Lane
+from migration_app.engine.new_folders import NewFolders
+from migration_app.engine.pump import Pump
+from migration_app.storages.base import Kind, Storage
+from migration_app.storages.errors import ConnectionLost, StorageError
+
+SMALL_AT_ONCE = 64
+LARGE_AT_ONCE = 4
+LARGE_FROM = 2**20
+WINDOW = 8 * 2**20
+"""Bytes that were asked for and that the destination has not taken yet."""
+SMALL_SHARE = 2 * 2**20
+"""What small files have of the window while there are large ones."""
+BATCH_DONE = 500
+STOP_S = 1.5
+
+_COPIES: dict[Kind, type[Copy]] = {
+    Kind.FILE: FileCopy,
+    Kind.LINK: LinkCopy,
+    Kind.FOLDER: FolderCopy,
+    Kind.OTHER: Refusal,
+}
+
+
+class Flow:
+    """A transfer under way."""
+
+    def __init__(
+        self, source: Storage, destination: Storage, items: Sequence[Item], folders_known: Collection[bytes]
+    ) -> None:
+        self.source = source
+        self.destination = destination
+        self.chunk_size = min(source.capabilities.chunk_size, destination.capabilities.chunk_size)
+        self.lost: ConnectionLost | None = None
+        self.bytes_in_flight = 0
+        self.current_file = b""
+        self.folders = NewFolders(destination, folders_known, self.call_later)
+        self._small = Lane(SMALL_AT_ONCE, SMALL_SHARE, WINDOW)
+        self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
+        self._small.other, self._large.other = self._large, self._small
+        for item in items:
+            is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM
+            (self._large if is_large else self._small).items.append(item)
+        self._is_stopping = False
+        self._later: deque[Callable[[], None]] = deque()
+        self._done: list[Done] = []
+        self._pump = Pump(self._step)
+
+    # For the generator
+
+    async def advance(self, timeout_s: float) -> list[Done] | None:
+        """What ended since the last call, after at most `timeout_s`; None when nothing comes any more."""
+        if self._is_over and not self._done:
+            return None
+        if not self._is_over:
+            self._pump.schedule()
+            await self._pump.wait(timeout_s)
+        done, self._done = self._done, []
+        return done
+
+    async def stop(self) -> None:
+        """Start nothing more; close and remove what is half done, as far as that takes no longer than `STOP_S`."""
+        self._is_stopping = True
+        lanes = (self._small, self._large)
+        for lane in lanes:
+            lane.items.clear()
+            for copy in list(lane.under_way):
+                copy.give_up()
+        self._pump.schedule()
+        time = asyncio.get_running_loop().time
+        until = time() + STOP_S
+        try:
+            while any(lane.under_way for lane in lanes) and time() < until:
+                await self._pump.wait(until - time())
+        finally:
+            self._pump.stop()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.lost is not None or (self._small.is_over and self._large.is_over)
+
+    # For the copies
+
+    def call_later(self, go_on: Callable[[], None]) -> None:
+        """Call something from the pump."""
+        self._later.append(go_on)
+        self._pump.schedule()
+
+    def wait_for_window(self, copy: FileCopy) -> None:
+        """Call `copy.fill` when it is its turn and there is room."""
+        copy.lane.hungry.append(copy)
+        self._pump.schedule()
+
+    def leave_window(self, lane: Lane, size: int) -> None:
+        """Bytes were taken, or are not wanted any more."""
+        lane.in_window -= size
+        if lane.hungry:
+            self._pump.schedule()
+
+    def lose(self, error: ConnectionLost) -> None:
+        """One of the connections is gone: nothing more can be done."""
+        self.lost = self.lost or error
+        self._pump.wake()
+
+    def end(self, copy: Copy, error: StorageError | None) -> None:
+        """A copy is over and has nothing open any more."""
+        copy.lane.under_way.discard(copy)
+        if self.lost is None and not self._is_stopping:
+            item = copy.item
+            size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
+            self._done.append(Done(item.number, item.entry.path, size, error))
+        if len(self._done) >= BATCH_DONE or self._is_stopping or self._is_over:
+            self._pump.wake()
+        self._pump.schedule()
+
+    # One step of the pump
+
+    def _step(self) -> bool:
+        if self._later:
+            self._later.popleft()()
+            return True
+        if self._is_stopping or self.lost is not None:
+            return False
+        return (
+            self._feed(self._small)
+            or self._start_next(self._small)
+            or self._feed(self._large)
+            or self._start_next(self._large)
+        )
+
+    def _feed(self, lane: Lane) -> bool:
+        if not lane.hungry or not lane.has_room(self.chunk_size):
+            return False
+        lane.hungry.popleft().fill()
+        return True
+
+    def _start_next(self, lane: Lane) -> bool:
+        if not lane.items or len(lane.under_way) >= lane.at_once:
+            return False
+        item = lane.items.popleft()
+        copy = _COPIES[item.entry.kind](self, lane, item)
+        lane.under_way.add(copy)
+        self.current_file = item.entry.path
+        copy.start()
+        return True

@@ -1,0 +1,25 @@
+"""What is to be copied, and how it ended."""
+
+from dataclasses import dataclass
+
+from migration_app.storages.base import Entry
+from migration_app.storages.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to copy. `number` is the caller's; `temp_name` its name until it is whole, beside the final one."""
+
+    number: int
+    entry: Entry
+    temp_name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How one item ended: `error` is None when it is in place; `bytes` is what was copied."""
+
+    number: int
+    path: bytes
+    bytes: int
+    error: StorageError | None

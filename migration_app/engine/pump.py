@@ -1,0 +1,63 @@
+"""Runs small steps in the event loop, never long at a time, and lets a generator wait for what comes of them."""
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+SLICE_S = 0.01
+
+
+class Pump:
+    """Calls `step` until it says that nothing can be done now; goes on when scheduled again.
+
+    Storages may answer before an operation returns: work that goes on from here, instead of from the answer, does not
+    pile up on the stack, and does not hold the loop.
+    """
+
+    def __init__(self, step: Callable[[], bool]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._step = step
+        self._event = asyncio.Event()
+        self._is_due = False
+        self._is_stopped = False
+        self._error: Exception | None = None
+
+    def schedule(self) -> None:
+        """Go on in the next turn of the loop."""
+        if not self._is_due and not self._is_stopped:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        if self._is_stopped:
+            return
+        until = perf_counter() + SLICE_S
+        try:
+            while self._step():
+                if perf_counter() > until:
+                    self.schedule()
+                    return
+        except Exception as error:  # noqa: BLE001, RUF100 - whoever waits gets it
+            self._error = error
+            self.stop()
+            self.wake()
+
+    def stop(self) -> None:
+        """Call `step` no more."""
+        self._is_stopped = True
+
+    def wake(self) -> None:
+        """Let the one who waits go on."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until somebody calls `wake`, or the time is over. Raises what a step raised."""
+        timer = self._loop.call_later(timeout_s, self._event.set)
+        try:
+            await self._event.wait()
+        finally:
+            timer.cancel()
+            self._event.clear()
+        if self._error is not None:
+            raise self._error

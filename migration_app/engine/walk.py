@@ -1,0 +1,93 @@
+"""Goes through the folders of a tree, many at a time, and can go on later from where it stood."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from migration_app.engine.pump import Pump
+from migration_app.storages.base import Entry, FolderListing, Kind
+from migration_app.storages.errors import ConnectionLost, NameRefused
+
+FOLDERS_AT_ONCE = 64
+BATCH_ENTRIES = 1000
+BATCH_S = 0.15
+MOST_WAITING = 4 * BATCH_ENTRIES
+"""Entries that wait for a slow consumer before the walk stops and waits too."""
+
+Folder = TypeVar("Folder")
+
+
+class Walk(Generic[Folder]):
+    """Calls `visit` for each folder; `visit` sees to it that `visited` or `lose` is called, perhaps later.
+
+    The folders found last are visited first: what is left over stays short, also in a wide tree.
+    """
+
+    def __init__(self, frontier: Sequence[Folder], visit: Callable[[Folder], None]) -> None:
+        self.lost: ConnectionLost | None = None
+        self._visit = visit
+        self._stack = list(reversed(frontier))
+        self._open: dict[Folder, None] = {}
+        self._waiting = 0
+        self._pump = Pump(self._launch)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self.lost is not None or not (self._stack or self._open)
+
+    def frontier(self) -> list[Folder]:
+        """Folders that were not visited to the end."""
+        return [*self._open, *reversed(self._stack)]
+
+    def visited(self, folder: Folder, inside: Sequence[Folder], count: int) -> None:
+        """A folder is done: it had `count` entries, and the folders `inside` are to be visited."""
+        del self._open[folder]
+        self._stack.extend(reversed(inside))
+        self._waiting += count + 1
+        if self._waiting >= BATCH_ENTRIES or self.is_over:
+            self._pump.wake()
+        self._pump.schedule()
+
+    def lose(self, error: ConnectionLost) -> None:
+        """The connection is gone: the folders under way stay in the frontier."""
+        self.lost = self.lost or error
+        self._pump.wake()
+
+    async def advance(self) -> bool:
+        """Wait until it is time for a batch; False when the batch before was the last."""
+        if self.is_over and not self._waiting:
+            return False
+        self._pump.schedule()
+        await self._pump.wait(BATCH_S)
+        self._waiting = 0
+        return True
+
+    def close(self) -> None:
+        """Visit no more folders."""
+        self._pump.stop()
+
+    def _launch(self) -> bool:
+        is_full = len(self._open) >= FOLDERS_AT_ONCE or self._waiting >= MOST_WAITING
+        if is_full or not self._stack or self.lost is not None:
+            return False
+        folder = self._stack.pop()
+        self._open[folder] = None
+        self._visit(folder)
+        return True
+
+
+def take_once(found: FolderListing) -> list[Entry]:
+    """The entries of a listing; a name that the server lists twice becomes a problem the second time."""
+    entries = {entry.path: entry for entry in reversed(found.entries)}
+    if len(entries) == len(found.entries):
+        return found.entries
+    refused = NameRefused("The server lists this name more than once.")
+    found.problems.extend(
+        (entry.path, refused) for entry in found.entries if entries[entry.path] is not entry
+    )
+    return list(reversed(entries.values()))
+
+
+def is_folder(entry: Entry) -> bool:
+    """Whether an entry can hold others."""
+    return entry.kind is Kind.FOLDER
