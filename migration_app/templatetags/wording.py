@@ -61,7 +61,7 @@ def icon(name: str) -> SafeString:
 def instant(value: datetime | None, form: str = "full") -> SafeString:
     """An instant in UTC, which the script rewrites in the reader's zone; `form` is full or clock."""
     if value is None:
-        return format_html("–")
+        return SafeString("–")
     at = value.astimezone(UTC)
     text = at.strftime("%H:%M:%S" if form == "clock" else "%Y-%m-%d %H:%M:%S UTC")
     return format_html(
