@@ -18,12 +18,13 @@ SECRETS_KEYS = environment.secrets_keys(DATA_DIR)
 NO_LOGIN = environment.is_on("HAULIER_NO_LOGIN", default=False)
 if NO_LOGIN and not IS_LOOPBACK:
     raise ImproperlyConfigured(
-        f"--no-login works on a loopback address only, not on {BIND_HOST}: anybody who reaches the port would be the owner."
+        f"--no-login works on a loopback address only, not on {BIND_HOST}: "
+        "anybody who reaches the port would be the owner."
     )
 
 ALLOWED_HOSTS = [
     *environment.LOOPBACK,
-    *([BIND_HOST] if BIND_HOST not in ("0.0.0.0", "::", "[::]") else []),
+    *([BIND_HOST] if BIND_HOST not in environment.EVERY_ADDRESS else []),
     *environment.words("HAULIER_ALLOWED_HOSTS"),
 ]
 

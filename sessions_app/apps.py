@@ -9,4 +9,4 @@ class SessionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks."""
-        from sessions_app import checks  # noqa: F401 - registers by import; models are ready only here
+        from sessions_app import checks  # noqa: F401, PLC0415 - registers by import; models are ready only here

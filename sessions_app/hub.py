@@ -180,7 +180,8 @@ class Hub:
             await asyncio.sleep(LOOK_S)
         # Before the last await: whoever joins during it starts a task of their own.
         self._task = None
-        await loop.run_in_executor(self._tail_thread, lambda: connection.close())
+        # `connection` is another object in each thread, so it must be looked up in that one.
+        await loop.run_in_executor(self._tail_thread, lambda: connection.close())  # noqa: PLW0108
 
 
 def _read_events(channel: str, after: int) -> list[Item]:

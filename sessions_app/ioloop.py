@@ -32,7 +32,7 @@ _thread: LoopThread | None = None
 
 def loop_thread() -> LoopThread:
     """This process's loop thread, started on first use."""
-    global _thread
+    global _thread  # noqa: PLW0603 - one for each process, made under the lock
     with _lock:
         if _thread is None:
             _thread = LoopThread()

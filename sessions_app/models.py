@@ -47,6 +47,9 @@ class SignInLink(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     used_at = models.DateTimeField(null=True, blank=True)
 
+    def __str__(self) -> str:
+        return f"sign-in link {self.pk}"
+
 
 class JobQuerySet(models.QuerySet["Job"]):
     def active(self) -> "JobQuerySet":
@@ -83,7 +86,8 @@ class Job(models.Model):
     """Prepare and work shards that have not ended; at 0 the finish shard is queued."""
     event_seq = models.PositiveIntegerField(default=0)
     """`seq` of the job's last event."""
-    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    # Null, not empty, when there is none: the key is unique for its owner.
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True)
     user_agent = models.CharField(max_length=500, blank=True)
     client_ip = models.CharField(max_length=64, blank=True)
@@ -124,6 +128,9 @@ class JobClaim(models.Model):
     """Which server, as in `sftp://user@host:22`."""
     path = models.CharField(max_length=4096 * 4)
     """Absolute path without a trailing slash; the empty text is the server's root."""
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.path}"
 
 
 class Shard(models.Model):

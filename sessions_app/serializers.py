@@ -37,4 +37,4 @@ def job_json(job: Job) -> Json:
     }
     if job.result is not None:
         found[f"{job.type}_result"] = job.result
-    return {name: value for name, value in found.items() if value is not None or name in ("progress",)}
+    return {name: value for name, value in found.items() if value is not None or name == "progress"}

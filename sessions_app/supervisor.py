@@ -34,7 +34,7 @@ class Child:
     def start(self) -> None:
         """Start it with a pipe as standard input, which closes when this process ends, however it ends."""
         # A process group of its own: Ctrl-C in the terminal reaches the supervisor alone.
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, process_group=0)  # noqa: S603
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, process_group=0)
         self.started_at = time.monotonic()
 
     def has_died(self) -> bool:

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         server.run()
 
     def _end(self, server: Server) -> None:
-        from twisted.internet import reactor
+        from twisted.internet import reactor  # noqa: PLC0415 - daphne chooses which one at its import
 
         reactor.callFromThread(server.stop)
         # A request that does not end must not keep the process.
