@@ -100,6 +100,9 @@ class Stream:
 class Product:
     """A data directory, and the processes that serve it; `stop` shows what they printed when a test fails."""
 
+    _migrated = b""
+    """A database that was just migrated, for the next one."""
+
     def __init__(self, folder: Path, *, settings: str = "config.settings", **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -147,9 +150,18 @@ class Product:
 
     def migrate(self) -> None:
         """Make or update the database, once."""
-        if not self._is_migrated:
+        if self._is_migrated:
+            return
+        self._is_migrated = True
+        database = self.folder / "data" / "haulier.sqlite3"
+        if "DATABASE_URL" in self.environment or database.exists():
             self.manage("migrate", "-v0")
-            self._is_migrated = True
+        elif self._migrated:
+            database.parent.mkdir(mode=0o700)
+            database.write_bytes(self._migrated)
+        else:
+            self.manage("migrate", "-v0")
+            Product._migrated = database.read_bytes()
 
     def start(self, workers: int = 2, *, no_login: bool = True, script: bool = False) -> None:
         """Start everything and return when all is up; with `script` by script/server, else by `manage.py serve`."""
