@@ -24,7 +24,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in a tree. Sizes in bytes, `mtime` in whole seconds since 1970 (may be negative), `mode` the low 12 bits."""
+    """One name in a tree. `size` in bytes, 0 for what is no file; `mtime` in whole seconds since 1970, perhaps
+    negative; `mode` the low 12 bits."""
 
     path: Path
     kind: Kind
@@ -142,8 +143,9 @@ FLUSH_FROM = 8 * 2**20
 class Storage(ABC):
     """A tree on some server. Errors are `StorageError`s, given to `answer` or raised by the coroutines.
 
-    Paths are relative to `root`. Nothing here retries, and everything runs in one event loop. After ConnectionLost
-    every operation answers ConnectionLost.
+    Paths are relative to `root`; one with an empty, `.` or `..` component or a NUL is NameRefused. Nothing here
+    retries, and everything runs in one event loop. After ConnectionLost, and before `connect`, every operation
+    answers ConnectionLost. Whoever asks bounds what is unanswered: it is held in memory.
     """
 
     is_poolable: ClassVar[bool] = True
@@ -184,15 +186,17 @@ class Storage(ABC):
 
     @abstractmethod
     def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:
-        """Give what is in a folder, in no order, without following any link."""
+        """Give what is in a folder, in no order, without following any link. A file or link there is NotAFolder."""
 
     @abstractmethod
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
-        """Open a regular file for reading."""
+        """Open a regular file for reading. What is no file any more is SourceChanged, NotFound or IsAFolder, or
+        fails when it is read; a link is not followed as far as the protocol can."""
 
     @abstractmethod
     def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
-        """Make an empty file, only for its owner to read, or empty the one that is there."""
+        """Make an empty file, only for its owner to read. A file or link that is there is removed, never written
+        through; a folder there is IsAFolder."""
 
     @abstractmethod
     def make_folder(self, path: Path, answer: Answer[None]) -> None:
@@ -200,7 +204,7 @@ class Storage(ABC):
 
     @abstractmethod
     def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
-        """Make a symbolic link where nothing is."""
+        """Make a symbolic link where nothing is, else AlreadyExists."""
 
     @abstractmethod
     def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
@@ -208,11 +212,11 @@ class Storage(ABC):
 
     @abstractmethod
     def remove(self, path: Path, answer: Answer[None]) -> None:
-        """Remove a file or link."""
+        """Remove a file or link; a folder there is IsAFolder."""
 
     @abstractmethod
     def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
-        """Set a folder's mode (its low 9 bits) and mtime."""
+        """Set a folder's mode (its low 9 bits) and mtime; a link there is NotAFolder."""
 
 
 CONNECT_S = 8.0

@@ -5,6 +5,7 @@ from migration_app.storages.errors import NameRefused, StorageError
 
 LONGEST_PATH = 4096
 _LONGEST_SHOWN = 200
+_NO_NAMES = frozenset((b"", b".", b".."))
 
 
 def refusal_of(path: Path, name: bytes) -> StorageError | None:
@@ -13,6 +14,13 @@ def refusal_of(path: Path, name: bytes) -> StorageError | None:
         return NameRefused(f"The server lists a name that must not be used: {shown(name)}.")
     if len(path) > LONGEST_PATH:
         return NameRefused(f"The path is longer than {LONGEST_PATH} bytes.")
+    return None
+
+
+def path_refusal(path: Path) -> StorageError | None:
+    """Why a path below the root must not be used, or None. The root itself has no name to use."""
+    if b"\0" in path or not _NO_NAMES.isdisjoint(path.split(b"/")):
+        return NameRefused(f"{shown(path)} is not a path below the root.")
     return None
 
 

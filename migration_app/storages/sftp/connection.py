@@ -2,19 +2,21 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 import asyncssh
 
-from migration_app.storages.base import Address, Guard, HostKey, HostKeyPolicy
+from migration_app.storages.base import CONNECT_S, Address, Guard, HostKey, HostKeyPolicy
 from migration_app.storages.errors import (
     AuthenticationFailed,
     ConnectFailed,
     HostKeyRejected,
     StorageError,
 )
+from migration_app.storages.names import shown
+from migration_app.storages.sftp.packets import MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, readable
 
-CONNECT_S = 8.0
 DEFAULT_PORT = 22
 CHANNEL_WINDOW = 16 * 1024 * 1024
 LARGEST_PACKET = 128 * 1024
@@ -26,16 +28,42 @@ CIPHERS = (
     "aes128-ctr",
     "aes256-ctr",
 )
+# Always in this order, so that a server with several keys shows the same one every time; no certificates, which
+# would hide the key that a fingerprint is of.
+KEY_FAMILIES = (
+    ("ssh-ed25519",),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
+)
+_family_of: dict[str, tuple[str, ...]] = {}
+"""Of fingerprints that were asked for and found: spares the next connection the search."""
 
 
 class _Client(asyncssh.SSHClient):
-    """Judges the host key."""
+    """Judges the host key, and gives the password to servers that ask for it as one of several questions."""
 
-    def __init__(self, where: str, policy: HostKeyPolicy) -> None:
+    def __init__(self, where: str, address: Address) -> None:
         self.host_key: HostKey | None = None
         self.refusal: HostKeyRejected | None = None
         self._where = where
-        self._policy = policy
+        self._policy: HostKeyPolicy = address.host_keys
+        self._password = address.password
+        self._is_password_told = False
+
+    def kbdint_auth_requested(self) -> str | None:
+        """Whether questions may be asked; many servers take passwords in this way only."""
+        return "" if self._password and not self._is_password_told else None
+
+    def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
+    ) -> Sequence[str] | None:
+        """Answer the question for the password, in whatever language, once; nothing else can be answered."""
+        if not prompts:
+            return []
+        if len(prompts) != 1 or prompts[0][1] or self._is_password_told:
+            return None
+        self._is_password_told = True
+        return [self._password]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Whether the key is taken; asyncssh asks before it authenticates."""
@@ -69,55 +97,107 @@ async def open_wire(
     Raises ConnectFailed, AuthenticationFailed or HostKeyRejected.
     """
     port = address.port or DEFAULT_PORT
-    where = f"[{address.host}]:{port}" if ":" in address.host else f"{address.host}:{port}"
-    client = _Client(where, address.host_keys)
-    connection: asyncssh.SSHClientConnection | None = None
+    host = shown(address.host)
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         async with asyncio.timeout(CONNECT_S):
-            connection = await _connect(address, port, client)
-            wire = await _start(connection, where, guard)
-            return connection, wire, client.host_key
+            keys = await _keys(address)
+            return await _find_key(address, port, where, keys, guard)
+    except Exception as error:
+        raise _translated(error, address, where) from error
+
+
+async def _find_key(
+    address: Address, port: int, where: str, keys: list[asyncssh.SSHKey] | None, guard: Guard
+) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
+    """Connect; when one key is wanted and the server shows another, see whether it has that one too.
+
+    A server shows one key, of the algorithm agreed on, and a fingerprint does not tell its algorithm.
+    """
+    wanted = address.host_keys.demanded or address.host_keys.pinned
+    known = _family_of.get(wanted) if wanted else None
+    client = _Client(where, address)
+    try:
+        found = await _attempt(
+            address, port, where, keys, guard, client, [known] if known else [*KEY_FAMILIES]
+        )
+    except asyncssh.KeyExchangeFailed:
+        if wanted is None or _family_of.pop(wanted, None) is None:
+            raise
+        # The server has no key of that family any more: the refusal should name the one that it has.
+        return await _find_key(address, port, where, keys, guard)
+    except HostKeyRejected as refusal:
+        seen = client.host_key
+        if wanted is None or seen is None:
+            raise
+        for family in KEY_FAMILIES:
+            if family == known or seen.algorithm in family:
+                continue
+            try:
+                found = await _attempt(address, port, where, keys, guard, _Client(where, address), [family])
+            except (HostKeyRejected, asyncssh.KeyExchangeFailed):
+                continue  # another key, or none of this family
+            _family_of[wanted] = family
+            return found
+        raise refusal
+    return found
+
+
+async def _attempt(
+    address: Address,
+    port: int,
+    where: str,
+    keys: list[asyncssh.SSHKey] | None,
+    guard: Guard,
+    client: _Client,
+    families: list[tuple[str, ...]],
+) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
+    connection: asyncssh.SSHClientConnection | None = None
+    try:
+        connection = await asyncssh.connect(
+            address.host,
+            port,
+            client_factory=lambda: client,
+            # Nothing of the account that Haulier runs under: no ~/.ssh, no agent, no known hosts.
+            config=None,
+            known_hosts=([], [], []),
+            server_host_key_algs=[algorithm for family in families for algorithm in family],
+            agent_path=None,
+            gss_host=None,
+            username=address.username,
+            password=address.password or None,
+            client_keys=keys,
+            encryption_algs=CIPHERS,
+            compression_algs=None,
+            keepalive_interval=15,
+            # CONNECT_S, around all of this, comes first.
+            connect_timeout=2 * CONNECT_S,
+            login_timeout=2 * CONNECT_S,
+        )
+        wire = await _start(connection, where, guard)
     except BaseException as error:
         if connection is not None:
             connection.abort()
-        if client.refusal is not None:
+        if client.refusal is not None and isinstance(error, Exception):
             raise client.refusal from error
-        if isinstance(error, Exception):
-            raise _translated(error, address, where) from error
         raise
+    return connection, wire, client.host_key
 
 
-async def _connect(address: Address, port: int, client: _Client) -> asyncssh.SSHClientConnection:
-    return await asyncssh.connect(
-        address.host,
-        port,
-        client_factory=lambda: client,
-        # Nothing of the account that Haulier runs under: no ~/.ssh, no agent, no known hosts.
-        config=None,
-        known_hosts=([], [], []),
-        agent_path=None,
-        gss_host=None,
-        username=address.username,
-        password=address.password or None,
-        client_keys=_keys(address),
-        encryption_algs=CIPHERS,
-        compression_algs=None,
-        keepalive_interval=15,
-        connect_timeout=CONNECT_S,
-        login_timeout=CONNECT_S,
-    )
-
-
-def _keys(address: Address) -> list[asyncssh.SSHKey] | None:
+async def _keys(address: Address) -> list[asyncssh.SSHKey] | None:
     if not address.ssh_key:
         return None
+    # What is pasted into a form often ends its lines as Windows does, or lacks the last end.
+    text = "\n".join(address.ssh_key.split("\r\n")).strip() + "\n"
     try:
-        return [asyncssh.import_private_key(address.ssh_key, address.passphrase or None)]
+        # A passphrase is slow to try by design, and how slow is the key's own choice.
+        key = await asyncio.to_thread(asyncssh.import_private_key, text, address.passphrase or None)
     except asyncssh.KeyEncryptionError:
         reason = "has another passphrase" if address.passphrase else "needs a passphrase"
         raise AuthenticationFailed(f"The private key {reason}.") from None
-    except asyncssh.KeyImportError:
+    except (asyncssh.KeyImportError, ValueError):
         raise AuthenticationFailed("The text given as private key is none that can be read.") from None
+    return [key]
 
 
 async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Guard) -> SftpWire:
@@ -130,9 +210,11 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
             window=CHANNEL_WINDOW,
             max_pktsize=LARGEST_PACKET,
         )
+        await wire.start()
     except asyncssh.ChannelOpenError as error:
         raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
-    await wire.start()
+    except (StorageError, MalformedPacket) as error:
+        raise ConnectFailed(f"{where} lets this account in, but SFTP does not start: {error}") from error
     return wire
 
 
@@ -146,11 +228,15 @@ def _translated(error: Exception, address: Address, where: str) -> StorageError:
     if isinstance(error, TimeoutError):
         return ConnectFailed(f"{where} did not answer within {CONNECT_S:.0f} s.")
     if isinstance(error, socket.gaierror):
-        return ConnectFailed(f"The name {address.host} is not known.")
+        return ConnectFailed(f"{where} cannot be reached: the name is not known.")
+    if isinstance(error, UnicodeError):
+        return ConnectFailed(f"{where} cannot be reached: that is no name of a host.")
     if isinstance(error, ConnectionRefusedError):
         return ConnectFailed(f"{where} refuses connections: nothing listens on that port.")
     if isinstance(error, OSError):
-        return ConnectFailed(f"{where} cannot be reached: {error.strerror or type(error).__name__}.")
+        return ConnectFailed(
+            f"{where} cannot be reached: {readable(error.strerror or type(error).__name__)}."
+        )
     if isinstance(error, asyncssh.Error):
         return ConnectFailed(f"{where} does not speak SSH with us: {readable(error.reason)}.")
     return ConnectFailed(f"{where} cannot be used ({type(error).__name__}).")

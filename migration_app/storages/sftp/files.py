@@ -3,7 +3,7 @@
 import struct
 
 from migration_app.storages.base import FLUSH_FROM, Answer, Reader, Writer
-from migration_app.storages.errors import ConnectionLost, OperationFailed, StorageError
+from migration_app.storages.errors import OperationFailed, StorageError
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Cursor
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
@@ -19,9 +19,12 @@ class SftpReader(Reader):
 
     def read(self, offset: int, size: int, answer: Answer[bytes]) -> None:
         """See Reader."""
-        self._read(offset, size, b"", answer)
+        if self._is_open:
+            self._read(offset, size, [], answer)
+        else:
+            answer(OperationFailed("The file is closed."))
 
-    def _read(self, offset: int, size: int, before: bytes, answer: Answer[bytes]) -> None:
+    def _read(self, offset: int, size: int, before: list[bytes], answer: Answer[bytes]) -> None:
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             if kind == packets.DATA:
                 piece = Cursor(data).text()
@@ -29,17 +32,15 @@ class SftpReader(Reader):
                     answer(OperationFailed("The server sent data of the wrong length."))
                 elif len(piece) < size:
                     # A short answer does not mean the end (draft, 6.4): the rest is asked for again.
-                    self._read(offset + len(piece), size - len(piece), before + piece, answer)
+                    before.append(piece)
+                    self._read(offset + len(piece), size - len(piece), before, answer)
                 else:
-                    answer(before + piece if before else piece)
+                    answer(b"".join((*before, piece)) if before else piece)
             elif kind == packets.STATUS and Cursor(data).number() == packets.EOF:
-                answer(before)
+                answer(b"".join(before))
             else:
                 answer(wrong_answer(kind, data, error))
 
-        if not self._is_open:
-            answer(ConnectionLost("The file was closed."))
-            return
         self._wire.request(packets.READ, self._handle + struct.pack(">QI", offset, size), done)
 
     def measure(self, answer: Answer[tuple[int, int]]) -> None:
@@ -55,7 +56,10 @@ class SftpReader(Reader):
             else:
                 answer((found.size, found.mtime))
 
-        self._wire.request(packets.FSTAT, self._handle, done)
+        if self._is_open:
+            self._wire.request(packets.FSTAT, self._handle, done)
+        else:
+            answer(OperationFailed("The file is closed."))
 
     def close(self) -> None:
         """See Reader."""
@@ -79,15 +83,23 @@ class SftpWriter(Writer):
         """See Writer."""
 
         def answered(error: StorageError | None) -> None:
+            self._unanswered -= 1
+            self._error = self._error or error
             answer(error)
-            self._one_answered(error)
+            self._settle()
 
+        if not self._is_open:
+            answer(OperationFailed("The file is closed."))
+            return
         self._unanswered += 1
         header = self._handle + struct.pack(">QI", offset, len(data))
         self._wire.command(packets.WRITE, header + data, answered)
 
     def finish(self, *, mode: int, mtime: int, size: int, answer: Answer[None]) -> None:
         """See Writer."""
+        if not self._is_open:
+            answer(OperationFailed("The file is closed."))
+            return
         self._finished = answer
         self._unanswered += 2
         attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
@@ -102,6 +114,9 @@ class SftpWriter(Writer):
     def _one_answered(self, error: StorageError | None) -> None:
         self._unanswered -= 1
         self._error = self._error or error
+        self._settle()
+
+    def _settle(self) -> None:
         if self._unanswered == 0 and self._finished is not None:
             finished, self._finished = self._finished, None
             finished(self._error)

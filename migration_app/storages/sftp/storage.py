@@ -3,6 +3,8 @@
 import asyncio
 import stat
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import asyncssh
 
@@ -23,33 +25,42 @@ from migration_app.storages.errors import (
     AlreadyExists,
     ConnectionLost,
     IsAFolder,
+    NameRefused,
     NotAFolder,
     NotFound,
     OperationFailed,
+    PermissionDenied,
     StorageError,
 )
+from migration_app.storages.names import path_refusal, shown
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import open_wire
 from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
-from migration_app.storages.sftp.wire import SftpWire, wrong_answer
+from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
+
+T = TypeVar("T")
+Explain = Callable[[Attributes | StorageError], None]
 
 
 class SftpStorage(Storage):
-    """Everything below a root, over one connection and one channel."""
+    """Everything below a root, over one connection and one channel.
+
+    Version 3 names everything by its whole path, which the server resolves, and has no flag against following links.
+    So a link that somebody puts in place of a folder between two requests is followed by the server; all that can be
+    done is to make that hard and to notice it:
+    - a folder is looked at (LSTAT) in the same flight as it is opened for listing, and refused when it is a link;
+    - a file is opened for writing with EXCL, which follows no link; what has its name is removed first;
+    - a file that is read is measured afterwards (FSTAT), and is not taken when that is not what was listed;
+    - a folder's mode and mtime are set with lsetstat, where the server has it, or after a look.
+    An attacker who writes in the tree as it is moved should be given an account of his own by the server.
+    """
 
     def __init__(self, address: Address, root: bytes, *, guard: Guard) -> None:
         super().__init__(address, root, guard=guard)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._wire: SftpWire | None = None
-
-    @property
-    def wire(self) -> SftpWire:
-        """The channel; raises ConnectionLost before `connect`."""
-        if self._wire is None:
-            raise ConnectionLost("Not connected.")
-        return self._wire
 
     @property
     def is_connected(self) -> bool:
@@ -59,7 +70,7 @@ class SftpStorage(Storage):
     async def connect(self) -> None:
         """See Storage."""
         # The guard is asked through this object: a pool hands it to the next lease.
-        found = await open_wire(self.address, lambda: self.guard())
+        found = await open_wire(self.address, lambda: self.guard())  # noqa: PLW0108
         self._connection, self._wire, self.host_key = found
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
@@ -73,7 +84,7 @@ class SftpStorage(Storage):
     async def close(self) -> None:
         """See Storage."""
         if self._connection is not None:
-            self.wire.fail(ConnectionLost("Closed."))
+            self.abort("The connection is closed.")
             await self._connection.wait_closed()
 
     def abort(self, reason: str = "The connection was dropped.") -> None:
@@ -81,167 +92,300 @@ class SftpStorage(Storage):
         if self._wire is not None:
             self._wire.fail(ConnectionLost(reason))
 
+    # Names and requests
+
     def absolute(self, path: Path) -> bytes:
         """The server's name of a path."""
         if not path:
             return self.root or b"/"
         return self.root.rstrip(b"/") + b"/" + path
 
+    def _name(self, path: Path, answer: Callable[[StorageError], None]) -> bytes | None:
+        """A path as a field of a packet; None after a refusal."""
+        refused = path_refusal(path)
+        if refused is None:
+            return packets.text(self.absolute(path))
+        answer(refused)
+        return None
+
+    def _request(self, kind: int, body: bytes, callback: Callback) -> None:
+        if self._wire is None:
+            callback(0, b"", ConnectionLost("Not connected."))
+        else:
+            self._wire.request(kind, body, callback)
+
+    def _command(self, kind: int, body: bytes, answered: Callable[[StorageError | None], None]) -> None:
+        if self._wire is None:
+            answered(ConnectionLost("Not connected."))
+        else:
+            self._wire.command(kind, body, answered)
+
+    def _look(self, name: bytes, then: Explain, *, follow: bool = False) -> None:
+        """Find out what has a name, as a rule to explain a refusal: version 3 has one word for many reasons."""
+
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            then(
+                Cursor(data).attributes() if kind == packets.ATTRS else wrong_answer(kind, data, error),
+            )
+
+        self._request(packets.STAT if follow else packets.LSTAT, name, done)
+
+    # The root
+
     async def root_entry(self) -> Entry:
         """See Storage."""
         # The root itself may be a link, as hosters have it; what lies below is never followed.
-        found = await self._attributes(packets.STAT, self.absolute(b""))
+        found = await self._attributes(self.absolute(b""))
         if found.file_type not in (None, stat.S_IFDIR):
-            raise NotAFolder("This is a file, not a folder.")
+            raise NotAFolder(f"{shown(self.root)} is a file, not a folder.")
         return Entry(b"", Kind.FOLDER, 0, found.mtime or 0, (found.mode or 0o755) & 0o7777)
 
     async def make_root(self) -> None:
         """See Storage."""
+        try:
+            await self.root_entry()
+        except NotFound:
+            await self._make_folders()
+
+    async def _make_folders(self) -> None:
         parts = [part for part in self.root.split(b"/") if part]
+        start = b"/" if self.root.startswith(b"/") else b""
         for count in range(1, len(parts) + 1):
-            path = b"/" + b"/".join(parts[:count])
+            path = start + b"/".join(parts[:count])
             try:
-                found = await self._attributes(packets.STAT, path)
+                found = await self._attributes(path)
             except NotFound:
-                await self._mkdir(path)
-                continue
+                found = await self._made(path)
             if found.file_type not in (None, stat.S_IFDIR):
-                raise NotAFolder(f"{path.decode('utf-8', 'replace')} is a file, not a folder.")
+                raise NotAFolder(f"{shown(path)} is a file, not a folder.")
 
-    async def _mkdir(self, path: bytes) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _made(self, path: bytes) -> Attributes:
+        future: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
         body = packets.text(path) + packets.attributes(mode=0o755)
-        self.wire.command(packets.MKDIR, body, _settle(future))
-        await future
+        self._command(packets.MKDIR, body, partial(_settle, future))
+        refusal = await future
+        try:
+            return await self._attributes(path)
+        except NotFound as error:
+            # Else somebody made it at the same time.
+            raise (_about(path, refusal) if refusal is not None else error) from error
 
-    async def _attributes(self, kind: int, path: bytes) -> Attributes:
-        future: asyncio.Future[Attributes] = asyncio.get_running_loop().create_future()
+    async def _attributes(self, path: bytes) -> Attributes:
+        """What has a name, links followed. Raises StorageError."""
+        future: asyncio.Future[Attributes | StorageError] = asyncio.get_running_loop().create_future()
+        if b"\0" in path:
+            raise NameRefused(f"{shown(path)} is not a path.")
+        self._look(packets.text(path), partial(_settle, future), follow=True)
+        found = await future
+        if isinstance(found, StorageError):
+            raise _about(path, found)
+        return found
 
-        def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            if future.done():
-                return
-            if kind == packets.ATTRS:
-                future.set_result(Cursor(data).attributes())
-            else:
-                future.set_exception(wrong_answer(kind, data, error))
-
-        self.wire.request(kind, packets.text(path), done)
-        return await future
+    # Operations
 
     def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:
         """See Storage."""
-        FolderLister(self.wire, path, self.absolute(path), answer).start()
+        if self._wire is None:
+            answer(ConnectionLost("Not connected."))
+        elif path and (refused := path_refusal(path)) is not None:
+            answer(refused)
+        else:
+            FolderLister(self._wire, path, self.absolute(path), answer).start()
 
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
         """See Storage."""
-        flags = packets.number(packets.READ_FLAG) + packets.attributes()
-        wire = self.wire
 
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            if kind == packets.HANDLE:
-                answer(SftpReader(wire, Cursor(data).text()))
+            if kind == packets.HANDLE and self._wire is not None:
+                answer(SftpReader(self._wire, Cursor(data).text()))
             else:
                 answer(wrong_answer(kind, data, error))
 
-        wire.request(packets.OPEN, packets.text(self.absolute(path)) + flags, done)
+        if (name := self._name(path, answer)) is not None:
+            flags = packets.number(packets.READ_FLAG) + packets.attributes()
+            self._request(packets.OPEN, name + flags, done)
 
     def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
         """See Storage."""
-        flags = packets.WRITE_FLAG | packets.CREATE_FLAG | packets.TRUNCATE_FLAG
-        # Nobody else may read a file that is not whole yet.
-        body = packets.text(self.absolute(path)) + packets.number(flags) + packets.attributes(mode=0o600)
-        wire = self.wire
+        if (name := self._name(path, answer)) is None:
+            return
 
-        def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            if kind == packets.HANDLE:
-                answer(SftpWriter(wire, Cursor(data).text()))
+        def replace(refusal: StorageError) -> None:
+            if isinstance(refusal, OperationFailed | AlreadyExists):
+                self._command(packets.REMOVE, name, lambda _: None)
+                self._open_new(name, answer, explain)
             else:
-                answer(wrong_answer(kind, data, error))
+                answer(refusal)
 
-        wire.request(packets.OPEN, body, done)
+        def explain(refusal: StorageError) -> None:
+            self._look(name, lambda found: answer(_folder_or(found, refusal)))
+
+        self._open_new(name, answer, replace)
+
+    def _open_new(self, name: bytes, answer: Answer[Writer], refused: Callable[[StorageError], None]) -> None:
+        def done(kind: int, data: bytes, error: StorageError | None) -> None:
+            if kind == packets.HANDLE and self._wire is not None:
+                answer(SftpWriter(self._wire, Cursor(data).text()))
+            else:
+                refused(wrong_answer(kind, data, error))
+
+        # TRUNCATE is for servers that do not know EXCLUSIVE. Nobody else may read a file that is not whole yet.
+        flags = packets.WRITE_FLAG | packets.CREATE_FLAG | packets.EXCLUSIVE_FLAG | packets.TRUNCATE_FLAG
+        body = name + packets.number(flags) + packets.attributes(mode=0o600)
+        self._request(packets.OPEN, body, done)
 
     def make_folder(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""
-        absolute = self.absolute(path)
+        if (name := self._name(path, answer)) is None:
+            return
 
         def done(error: StorageError | None) -> None:
-            # Version 3 has no word for "is there already": a refusal has to be looked into.
-            if isinstance(error, OperationFailed | AlreadyExists):
-                self._explain_mkdir(absolute, error, answer)
+            if isinstance(error, OperationFailed | AlreadyExists | PermissionDenied):
+                self._look(name, lambda found: answer(judge(found, error)))
             else:
                 answer(error)
 
-        body = packets.text(absolute) + packets.attributes(mode=0o700)
-        self.wire.command(packets.MKDIR, body, done)
+        def judge(found: Attributes | StorageError, refusal: StorageError) -> StorageError | None:
+            if isinstance(found, StorageError):
+                return found if isinstance(found, ConnectionLost) else refusal
+            if found.file_type in (None, stat.S_IFDIR):
+                return None
+            return NotAFolder("A file or link is where a folder should be.")
 
-    def _explain_mkdir(self, absolute: bytes, refusal: StorageError, answer: Answer[None]) -> None:
-        def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            if kind != packets.ATTRS:
-                answer(error or refusal)
-            elif Cursor(data).attributes().file_type in (None, stat.S_IFDIR):
-                answer(None)
-            else:
-                answer(NotAFolder("A file or link is where a folder should be."))
-
-        self.wire.request(packets.LSTAT, packets.text(absolute), done)
+        self._command(packets.MKDIR, name + packets.attributes(mode=0o700), done)
 
     def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
         """See Storage."""
-        link = packets.text(self.absolute(path))
-        # OpenSSH takes the target first, against the draft, and the others follow it (PROTOCOL, 4.1).
-        self.wire.command(packets.SYMLINK, packets.text(target) + link, answer)
-        if self.capabilities.link_times:
-            body = packets.text(b"lsetstat@openssh.com") + link + packets.attributes(mtime=mtime)
-            # A link whose time could not be set is still the link.
-            self.wire.command(packets.EXTENDED, body, lambda _: None)
-
-    def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
-        """See Storage."""
-        wire, final = self.wire, packets.text(self.absolute(new_path))
-        names = packets.text(self.absolute(path)) + final
-        if self.capabilities.atomic_rename:
-            body = packets.text(b"posix-rename@openssh.com") + names
-            wire.command(packets.EXTENDED, body, lambda error: self._explain_rename(final, error, answer))
+        if (name := self._name(path, answer)) is None:
+            return
+        if not target or b"\0" in target:
+            answer(NameRefused(f"A link cannot point to {shown(target)!r}."))
             return
 
         def done(error: StorageError | None) -> None:
-            # RENAME of version 3 fails when the new name is taken (draft, 6.5).
-            if isinstance(error, OperationFailed | AlreadyExists):
-                wire.command(packets.REMOVE, final, lambda _: None)
-                wire.command(packets.RENAME, names, lambda again: self._explain_rename(final, again, answer))
+            if error is None and self.capabilities.link_times:
+                body = packets.text(b"lsetstat@openssh.com") + name + packets.attributes(mtime=mtime)
+                # A link whose time could not be set is still the link.
+                self._command(packets.EXTENDED, body, lambda _: None)
+            if isinstance(error, OperationFailed):
+                self._look(name, lambda found: answer(_taken_or(found, error)))
             else:
                 answer(error)
 
-        wire.command(packets.RENAME, names, done)
+        # OpenSSH takes the target first, against the draft, and the others follow it (PROTOCOL, 4.1).
+        self._command(packets.SYMLINK, packets.text(target) + name, done)
 
-    def _explain_rename(self, final: bytes, refusal: StorageError | None, answer: Answer[None]) -> None:
-        if not isinstance(refusal, OperationFailed):
-            answer(refusal)
+    def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
+        """See Storage."""
+        name, final = self._name(path, answer), None
+        if name is not None:
+            final = self._name(new_path, answer)
+        if name is None or final is None:
             return
+        names = name + final
 
-        def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            is_folder = kind == packets.ATTRS and Cursor(data).attributes().file_type == stat.S_IFDIR
-            answer(IsAFolder("A folder is where a file should be.") if is_folder else refusal)
+        def explain(error: StorageError | None) -> None:
+            if isinstance(error, OperationFailed | PermissionDenied):
+                self._look(final, lambda found: answer(_folder_or(found, error)))
+            else:
+                answer(error)
 
-        self.wire.request(packets.LSTAT, final, done)
+        def make_room(found: Attributes | StorageError, refusal: StorageError) -> None:
+            if isinstance(found, StorageError) or found.file_type == stat.S_IFDIR:
+                answer(_folder_or(found, refusal))
+                return
+            self._command(packets.REMOVE, final, lambda _: None)
+            self._command(packets.RENAME, names, explain)
+
+        def look(error: StorageError | None) -> None:
+            # RENAME of version 3 fails when the new name is taken (draft, 6.5). What has it is removed only when
+            # that may be the reason, and there is something to put in its place.
+            if not isinstance(error, OperationFailed | AlreadyExists | PermissionDenied):
+                answer(error)
+                return
+            self._look(
+                name,
+                lambda found: (
+                    answer(found)
+                    if isinstance(found, StorageError)
+                    else self._look(final, lambda taken: make_room(taken, error))
+                ),
+            )
+
+        if self.capabilities.atomic_rename:
+            self._command(packets.EXTENDED, packets.text(b"posix-rename@openssh.com") + names, explain)
+        else:
+            self._command(packets.RENAME, names, look)
 
     def remove(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""
-        self.wire.command(packets.REMOVE, packets.text(self.absolute(path)), answer)
+        if (name := self._name(path, answer)) is None:
+            return
+
+        def done(error: StorageError | None) -> None:
+            # Some systems call the removal of a folder forbidden.
+            if isinstance(error, OperationFailed | PermissionDenied):
+                self._look(name, lambda found: answer(_folder_or(found, error)))
+            else:
+                answer(error)
+
+        self._command(packets.REMOVE, name, done)
 
     def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
         """See Storage."""
-        attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
-        self.wire.command(packets.SETSTAT, packets.text(self.absolute(path)) + attributes, answer)
-
-
-def _settle(future: "asyncio.Future[None]") -> Callable[[StorageError | None], None]:
-    def done(error: StorageError | None) -> None:
-        if future.done():
+        if path and (refused := path_refusal(path)) is not None:
+            answer(refused)
             return
-        if error is None or isinstance(error, AlreadyExists):
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+        name = packets.text(self.absolute(path))
+        attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
 
-    return done
+        def look(error: StorageError | None) -> None:
+            # Not every system can set a mode without following links.
+            if isinstance(error, OperationFailed):
+                self._look(name, set_looked_at, follow=not path)
+            else:
+                answer(error)
+
+        def set_looked_at(found: Attributes | StorageError) -> None:
+            if isinstance(found, StorageError):
+                answer(found)
+            elif found.file_type not in (None, stat.S_IFDIR):
+                answer(NotAFolder("A file or link is where a folder should be."))
+            else:
+                self._command(packets.SETSTAT, name + attributes, answer)
+
+        if path and self.capabilities.link_times:
+            body = packets.text(b"lsetstat@openssh.com") + name + attributes
+            self._command(packets.EXTENDED, body, look)
+        else:
+            self._look(name, set_looked_at, follow=not path)
+
+
+def _settle(future: "asyncio.Future[T]", result: T) -> None:
+    if not future.done():  # nobody waits for a cancelled one
+        future.set_result(result)
+
+
+def _about(path: bytes, error: StorageError) -> StorageError:
+    """The same error, naming the path."""
+    if isinstance(error, NotFound):
+        return NotFound(f"The folder {shown(path)} does not exist.")
+    if isinstance(error, ConnectionLost):
+        return error
+    return type(error)(f"{shown(path)}: {error}")
+
+
+def _folder_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
+    """Why something was refused, after a look at its name: a folder is there, or as the server said."""
+    if isinstance(found, ConnectionLost):
+        return found
+    is_folder = isinstance(found, Attributes) and found.file_type == stat.S_IFDIR
+    return IsAFolder("A folder is where a file should be.") if is_folder else refusal
+
+
+def _taken_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
+    """Why something was refused, after a look at its name: it is taken, or as the server said."""
+    if isinstance(found, ConnectionLost):
+        return found
+    is_taken = isinstance(found, Attributes)
+    return AlreadyExists("Something of that name is there already.") if is_taken else refusal

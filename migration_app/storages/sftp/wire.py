@@ -16,6 +16,7 @@ from migration_app.storages.errors import (
     AlreadyExists,
     ConnectFailed,
     ConnectionLost,
+    NameRefused,
     NoSpace,
     NotFound,
     OperationFailed,
@@ -29,9 +30,17 @@ LONGEST_PACKET = 1024 * 1024
 SILENCE_S = 60.0
 SMALL_DATA = 32 * 1024
 """What every version 3 server takes in one READ or WRITE (draft, section 3)."""
+LEAST_DATA = 1024
+MOST_DATA = 255 * 1024
+SLICE = 256 * 1024
+"""What is handed to the channel at once, so that it can say early that it has enough."""
+ANSWER_PACKETS = frozenset(
+    (packets.STATUS, packets.HANDLE, packets.DATA, packets.NAME, packets.ATTRS, packets.EXTENDED_REPLY)
+)
 
 Callback = Callable[[int, bytes, StorageError | None], None]
-"""Packet type, its bytes after the id, or an error instead."""
+"""Packet type, its bytes after the id, or an error instead. One that raises MalformedPacket is called again, with
+the error: it has to read the packet before it changes anything."""
 
 
 class SftpWire(asyncssh.SSHClientSession[bytes]):
@@ -50,13 +59,17 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._buffer = bytearray()
+        self._is_paused = False
         self._version: asyncio.Future[None] = self._loop.create_future()
         self._heard_at = self._loop.time()
-        self._watch = self._loop.call_later(SILENCE_S / 4, self._check_silence)
+        self._watch: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Agree on version 3 and learn the server's extensions and limits; raises ConnectFailed."""
-        self._out.append(struct.pack(">IBI", 5, packets.INIT, 3))
+        """Agree on version 3 and learn the server's extensions and limits.
+
+        Raises ConnectFailed, MalformedPacket.
+        """
+        self._out.append(struct.pack(">IBI", 5, packets.INIT, packets.SFTP_VERSION))
         self._schedule_flush()
         await self._version
         if b"limits@openssh.com" in self.extensions:
@@ -72,11 +85,9 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self.request(packets.EXTENDED, packets.text(b"limits@openssh.com"), done)
         cursor = Cursor(await answer)
         if not cursor.is_at_end():
-            # A limit of 0 says that the server has none to tell.
             cursor.long()
-            longest = 255 * 1024
-            self.longest_read = min(cursor.long() or SMALL_DATA, longest)
-            self.longest_write = min(cursor.long() or SMALL_DATA, longest)
+            self.longest_read = _limit(cursor.long())
+            self.longest_write = _limit(cursor.long())
 
     def request(self, kind: int, body: bytes, callback: Callback) -> None:
         """Send a request at the end of this turn of the loop; `callback` gets its answer."""
@@ -106,17 +117,24 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
 
     def _flush(self) -> None:
         self._is_flush_due = False
-        if not self._out or self._channel is None or self.error is not None:
+        if not self._out or self._channel is None or self.error is not None or self._is_paused:
             return
         if not self.guard():
             self.fail(ConnectionLost("The lease is over."))
             return
-        data = b"".join(self._out)
-        self._out.clear()
+        out, end = self._out, 0
         try:
-            self._channel.write(data)
+            # What the channel has no room for stays here, where the guard is asked again before it leaves.
+            while end < len(out) and not self._is_paused:
+                start, size = end, 0
+                while end < len(out) and size < SLICE:
+                    size += len(out[end])
+                    end += 1
+                self._channel.write(b"".join(out[start:end]))
         except (OSError, asyncssh.Error) as error:
-            self.fail(ConnectionLost(f"The connection broke: {readable(str(error))}"))
+            self.fail(ConnectionLost(f"The connection broke: {readable(str(error))}."))
+            return
+        del out[:end]
 
     def fail(self, error: StorageError) -> None:
         """Answer everything that is under way, and all that comes, with an error; drop the connection."""
@@ -124,7 +142,9 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             return
         self.error = error
         self._out.clear()
-        self._watch.cancel()
+        self._buffer.clear()
+        if self._watch is not None:
+            self._watch.cancel()
         if self._channel is not None:
             transport: Any = self._channel.get_connection()
             transport.abort()
@@ -134,7 +154,19 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             self._version.exception()
         callbacks, self._callbacks = self._callbacks, {}
         for callback in callbacks.values():
-            callback(0, b"", error)
+            self._give(callback, 0, b"", error)
+
+    def _give(self, callback: Callback, kind: int, data: bytes, error: StorageError | None) -> None:
+        """Call a callback. Whatever it raises ends the connection, so that nobody waits for ever."""
+        try:
+            callback(kind, data, error)
+        except MalformedPacket as malformed:
+            lost = ConnectionLost(str(malformed))
+            self.fail(lost)
+            self._give(callback, 0, b"", lost)
+        except Exception as bug:  # noqa: BLE001, RUF100 - asyncssh would swallow it
+            self._loop.call_exception_handler({"message": "Taking an SFTP answer failed.", "exception": bug})
+            self.fail(ConnectionLost("The connection was dropped after an error of our own."))
 
     def _check_silence(self) -> None:
         if self._callbacks and self._loop.time() - self._heard_at > SILENCE_S:
@@ -147,6 +179,16 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
     def connection_made(self, chan: "asyncssh.SSHClientChannel[bytes]") -> None:
         """The channel is there."""
         self._channel = chan
+        self._check_silence()
+
+    def pause_writing(self) -> None:
+        """The channel has enough: the server, or the way to it, is slow."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The channel has room again."""
+        self._is_paused = False
+        self._schedule_flush()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Bytes of the server: one or more packets, or a part of one."""
@@ -171,37 +213,50 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
 
     def _take_packets(self) -> None:
         buffer, start = self._buffer, 0
-        while len(buffer) - start >= 4:
+        while len(buffer) - start >= 4 and self.error is None:
             length = int.from_bytes(buffer[start : start + 4], "big")
-            if not 1 <= length <= LONGEST_PACKET:
+            if not 5 <= length <= LONGEST_PACKET:
                 raise MalformedPacket("The server sent something that is no SFTP.")
             end = start + 4 + length
             if len(buffer) < end:
                 break
-            self._dispatch(bytes(buffer[start + 4 : end]))
+            kind, number = _HEAD.unpack_from(buffer, start + 4)
+            with memoryview(buffer) as view:
+                data = bytes(view[start + 9 : end])
             start = end
-        if start:
-            del buffer[:start]
+            if kind == packets.VERSION:
+                self._take_version(number, data)
+            else:
+                self._dispatch(kind, number, data)
+        # Empty when it failed meanwhile.
+        del buffer[:start]
 
-    def _dispatch(self, packet: bytes) -> None:
-        kind = packet[0]
-        if kind == packets.VERSION:
-            self._take_version(packet)
-            return
-        request_id = Cursor(packet, 1).number()
+    def _dispatch(self, kind: int, request_id: int, data: bytes) -> None:
+        if kind not in ANSWER_PACKETS:
+            raise MalformedPacket("The server sent something that is no SFTP.")
         callback = self._callbacks.pop(request_id, None)
         if callback is None:
             raise MalformedPacket("The server answered a question that was not asked.")
-        callback(kind, packet[5:], None)
+        self._give(callback, kind, data, None)
 
-    def _take_version(self, packet: bytes) -> None:
-        cursor = Cursor(packet, 1)
-        cursor.number()
+    def _take_version(self, number: int, data: bytes) -> None:
+        if self._version.done():
+            raise MalformedPacket("The server told its version twice.")
+        if number != packets.SFTP_VERSION:
+            raise MalformedPacket(f"The server speaks version {number} of SFTP, not 3.")
+        cursor = Cursor(data)
         while not cursor.is_at_end():
             name = cursor.text()
             self.extensions[name] = cursor.text()
-        if not self._version.done():
-            self._version.set_result(None)
+        self._version.set_result(None)
+
+
+_HEAD = struct.Struct(">BI")
+
+
+def _limit(told: int) -> int:
+    """How much data to put in one request; 0 says that the server has no limit to tell."""
+    return max(min(told or SMALL_DATA, MOST_DATA), LEAST_DATA)
 
 
 def status_error(kind: int, data: bytes) -> StorageError | None:
@@ -219,6 +274,9 @@ def status_error(kind: int, data: bytes) -> StorageError | None:
         return PermissionDenied("Permission denied.")
     if code == packets.FILE_ALREADY_EXISTS:
         return AlreadyExists("Something of that name is there already.")
+    if code == packets.BAD_MESSAGE:
+        # OpenSSH's word for what the system calls an invalid argument or too long a name.
+        return NameRefused("The server does not take such a name or value.")
     if code in (packets.NO_SPACE, packets.QUOTA_EXCEEDED):
         return NoSpace("The disk is full or the quota used up.")
     if code == packets.OP_UNSUPPORTED:
