@@ -1,0 +1,87 @@
+"""The whole product against a server that gives SFTP and no shell, as many hosts do."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.product import Product
+from tests.servers.openssh import OpenSshServer
+from tests.trees import wordpress_tree
+
+Json = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Iterator[Product]:
+    with Product(tmp_path / "product") as found:
+        found.start()
+        yield found
+
+
+@pytest.fixture
+def host() -> Iterator[OpenSshServer]:
+    # INFO says each file that is opened and renamed.
+    with OpenSshServer(has_shell=False, sftp_options=["-l", "INFO"]) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def wordpress(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real site with what sites also have: hidden files, empty folders, links, odd modes."""
+    root = wordpress_tree(tmp_path_factory.mktemp("site") / "wordpress")
+    (root / ".htaccess").write_text("RewriteEngine On\n")
+    (root / "wp-config.php").write_text(
+        "<?php\ndefine( 'DB_NAME', 'shop' );\ndefine( 'DB_USER', 'web' );\n"
+        "define( 'DB_PASSWORD', 'hunter2' );\ndefine( 'DB_HOST', 'localhost' );\n$table_prefix = 'wp7_';\n"
+    )
+    (root / "wp-config.php").chmod(0o640)
+    (root / "wp-content/uploads/2026/11").mkdir(parents=True)
+    (root / "wp-content/cache").mkdir(mode=0o700)
+    (root / "current").symlink_to("wp-content/themes")
+    (root / "dangling").symlink_to("/nowhere/at/all")
+    (root / "wp-content/empty.txt").touch()
+    return root
+
+
+@pytest.fixture
+def sftp(host: OpenSshServer) -> Callable[[Path], Json]:
+    """The Conn object of a folder on the host."""
+
+    def conn(root: Path) -> Json:
+        return {
+            "protocol": "sftp",
+            "host": host.host,
+            "port": host.port,
+            "username": host.username,
+            "ssh_key": host.private_key,
+            "root_path": str(root),
+        }
+
+    return conn
+
+
+def local(root: Path) -> Json:
+    """The Conn object of a folder of this machine."""
+    return {"protocol": "local", "root_path": str(root)}
+
+
+def differences(source: Path, destination: Path) -> str:
+    """What rsync would have to do to make them equal, by content, mode, mtime and links, of folders too."""
+    command = ["rsync", "-rlptniH", "--checksum", "--delete", f"{source}/", f"{destination}/"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def submit(product: Product, path: str, body: Json, **headers: str) -> str:
+    """Post a request and give the id of its job."""
+    answer = product.post(path, body, headers)
+    assert answer.status == 202, answer
+    return str(answer.body["id"])

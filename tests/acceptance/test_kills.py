@@ -1,0 +1,175 @@
+"""Whatever dies while a site is on its way: the job goes on, and the copy is the source."""
+
+import collections
+import os
+import re
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import differences, local, submit
+from tests.product import Product, until
+
+CHECKPOINT_FILES = 1000
+"""The most files of a shard between two checkpoints."""
+FILES_IN_FLIGHT = 64
+
+
+@pytest.fixture
+def slow_site(tmp_path):
+    """Enough for a kill in the middle: 6,000 files."""
+    root = tmp_path / "site"
+    for folder in range(60):
+        (root / f"folder{folder}").mkdir(parents=True)
+        for file in range(100):
+            (root / f"folder{folder}/file{file}").write_bytes(os.urandom(2000))
+    with (root / "large.bin").open("wb") as large:
+        large.write(os.urandom(2**20) * 64)
+    return root
+
+
+def renames(host):
+    """How often each final name was given, as the server logged it."""
+    return collections.Counter(re.findall(r'rename .*? new "([^"]+)"', host.log))
+
+
+def in_the_middle(product, job):
+    def is_there():
+        progress = product.job(job)["progress"]
+        return progress["files_transferred"] > 500 or progress["status"] in ("completed", "failed")
+
+    until(is_there)
+    assert product.status(job) == "running"
+
+
+def busy_worker(product):
+    """The worker with an open SSH connection that has used most processor time."""
+    return max(product.children("worker"), key=lambda worker: sum(worker.cpu_times()[:2]))
+
+
+def test_killed_worker_sends_at_most_a_checkpoint_again(product, host, sftp, slow_site, tmp_path):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    in_the_middle(product, job)
+    busy_worker(product).kill()
+    result = product.wait_for(job)["transfer_result"]
+    assert differences(slow_site, tmp_path / "host") == ""
+    assert result["files_transferred"] == 6001
+    again = {path: count for path, count in renames(host).items() if count > 1}
+    assert len(renames(host)) == 6001
+    assert max(again.values(), default=1) == 2
+    assert len(again) <= CHECKPOINT_FILES + FILES_IN_FLIGHT
+    assert not list((tmp_path / "host").rglob(".haulier-*"))
+
+
+def test_every_worker_killed_again_and_again(product, host, sftp, slow_site, tmp_path):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    for _ in range(3):
+        time.sleep(0.8)
+        for worker in product.children("worker"):
+            worker.kill()
+    product.wait_for(job)
+    assert differences(slow_site, tmp_path / "host") == ""
+    events = product.get(f"/api/sessions/{job}").body
+    assert events["transfer_result"]["files_transferred"] == 6001
+
+
+def test_dropped_connections_are_made_again(product, host, sftp, slow_site, tmp_path):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    in_the_middle(product, job)
+    host.drop_sessions()
+    product.wait_for(job)
+    assert differences(slow_site, tmp_path / "host") == ""
+
+
+def test_killed_supervisor_leaves_nothing_behind_and_a_new_server_finishes(
+    product, host, sftp, slow_site, tmp_path
+):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    in_the_middle(product, job)
+    family = [product.process.pid, *(child.pid for child in product.children())]
+    product.process.kill()
+    product.process.wait()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in family), seconds=15)
+    product.start(script=True)
+    product.wait_for(job)
+    assert differences(slow_site, tmp_path / "host") == ""
+
+
+def test_web_process_may_die_while_a_client_listens(product: Product, sftp, slow_site, tmp_path):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    seen, last, kills = [], "0", 0
+    while not seen or seen[-1].event not in ("complete", "failed"):
+        timer = None
+        if kills < 2:
+            kills += 1
+            timer = threading.Timer(1.0, product.children("web")[0].kill)
+            timer.start()
+        try:
+            with product.read_sse(f"/api/sessions/{job}/events", headers={"Last-Event-ID": last}) as stream:
+                for frame in stream:
+                    if frame.id:
+                        seen.append(frame)
+                        last = frame.id
+                    if frame.event in ("complete", "failed"):
+                        break
+        except OSError:
+            time.sleep(0.05)  # That is what a kill looks like from here.
+        if timer is not None:
+            timer.join()
+            until(lambda: product.children("web"))
+    assert seen[-1].event == "complete"
+    assert [frame.data["seq"] for frame in seen] == list(range(1, len(seen) + 1))
+    product.wait_for(job)
+
+
+def test_zombie_writes_nothing_more(product, host, sftp, slow_site, tmp_path):
+    job = submit(
+        product,
+        "/api/transfer",
+        {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")},
+    )
+    in_the_middle(product, job)
+    zombie = busy_worker(product)
+    zombie.suspend()
+    try:
+        sessions = set(host.session_pids)
+        product.wait_for(job)
+        assert differences(slow_site, tmp_path / "host") == ""
+        before = host.log
+        zombie.resume()
+        # It is to be alive again, and done with what it held, before its silence says anything.
+        until(lambda: zombie.status() == psutil.STATUS_SLEEPING)
+        time.sleep(2)
+        after = host.log[len(before) :]
+        assert not re.search(r"\[\d+\]: (open|rename|mkdir|set|remove|symlink)|^(open|rename|set)", after), (
+            after
+        )
+        assert differences(slow_site, tmp_path / "host") == ""
+        assert sessions
+        assert zombie.is_running()
+    finally:
+        if zombie.is_running():
+            zombie.send_signal(signal.SIGCONT)

@@ -1,0 +1,74 @@
+"""The first users' plain calls, from outside of any library."""
+
+import json
+import subprocess
+
+import pytest
+
+from tests.acceptance.conftest import local, submit
+from tests.product import Product
+from tests.trees import small_tree
+
+
+def curl(*arguments):
+    done = subprocess.run(["curl", "-sS", "-m", "20", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_four_plain_calls_without_login(product, tmp_path):
+    site = small_tree(tmp_path / "site")
+    base = f"http://localhost:{product.port}/api/sessions"
+    assert json.loads(curl(f"{base}/active")) == []
+    job = submit(product, "/api/scan", {"server_config": local(site)})
+    product.wait_for(job)
+    assert [found["id"] for found in json.loads(curl(base))] == [job]
+    assert json.loads(curl(f"{base}/{job}"))["status"] == "completed"
+    assert json.loads(curl("-X", "DELETE", base)) == {"deleted": 1}
+    assert json.loads(curl(base)) == []
+
+
+def test_other_sites_and_hosts_are_kept_out_without_login(product):
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        for path in ("/api/scan", "/api/scan/stream", "/api/transfer/stream"):
+            assert product.post(path, {}, headers).status == 403
+        assert product.delete("/api/sessions", headers).status == 403
+    for path in ("/api/sessions", "/api/events", "/", "/health"):
+        assert product.get(path, {"Host": "evil.example"}).status == 400
+
+
+def test_login_is_needed_by_default(tmp_path):
+    with Product(tmp_path / "product") as product:
+        product.start(workers=1, no_login=False)
+        for path in ("/api/sessions", "/api/events", "/api/sessions/active"):
+            answer = product.get(path)
+            assert answer.status == 401
+            assert answer.body["error"]
+        assert product.post("/api/scan/stream", {"server_config": local(tmp_path)}).status == 401
+        assert product.get("/health").status == 200
+        assert f"Sign in: {product.url}/sign-in/link/" in product.printed()
+        product.headers = {"Authorization": f"Bearer {product.token()}"}
+        assert product.get("/api/sessions").body == []
+        small_tree(tmp_path / "site")
+        product.wait_for(submit(product, "/api/scan", {"server_config": local(tmp_path / "site")}))
+        with product.read_sse("/api/sessions/00000000-0000-4000-8000-000000000000/events") as stream:
+            assert stream.status == 404
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8080", "nonsense", "127.0.0.1:0"])
+def test_no_login_needs_a_loopback_address(tmp_path, bind):
+    product = Product(tmp_path / "product")
+    product.migrate()
+    with pytest.raises(AssertionError) as refused:
+        product.manage("serve", "--no-login", "--bind", bind)
+    assert "loopback" in str(refused.value) or "--bind must look like" in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_retention_runs_by_itself(tmp_path):
+    with Product(tmp_path / "product", HAULIER_RETENTION="1s") as product:
+        product.start(workers=1)
+        small_tree(tmp_path / "site")
+        job = submit(product, "/api/scan", {"server_config": local(tmp_path / "site")})
+        product.wait_for(job)
+        assert "1 finished jobs removed." in product.manage("cleanup_jobs", "--older-than", "0s")
+        assert product.get("/api/sessions").body == []
