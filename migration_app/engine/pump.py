@@ -59,5 +59,6 @@ class Pump:
         finally:
             timer.cancel()
             self._event.clear()
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

@@ -78,14 +78,14 @@ class Walk(Generic[Folder]):
 
 def take_once(found: FolderListing) -> list[Entry]:
     """The entries of a listing; a name that the server lists twice becomes a problem the second time."""
-    entries = {entry.path: entry for entry in reversed(found.entries)}
-    if len(entries) == len(found.entries):
+    if len({entry.path for entry in found.entries}) == len(found.entries):
         return found.entries
-    refused = NameRefused("The server lists this name more than once.")
-    found.problems.extend(
-        (entry.path, refused) for entry in found.entries if entries[entry.path] is not entry
-    )
-    return list(reversed(entries.values()))
+    entries: dict[bytes, Entry] = {}
+    for entry in found.entries:
+        if entries.setdefault(entry.path, entry) is not entry:
+            refused = NameRefused("The server lists this name more than once.")
+            found.problems.append((entry.path, refused))
+    return list(entries.values())
 
 
 def is_folder(entry: Entry) -> bool:

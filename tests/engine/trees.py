@@ -2,9 +2,10 @@
 
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
@@ -19,6 +20,7 @@ EVERYTHING = parse_filter([], include_hidden=True)
 LONG_AGO = 1_500_000_000
 LOCAL = Address(protocol="local", local_roots=("/",))
 
+T = TypeVar("T")
 Opener = Callable[[Path], Storage]
 
 
@@ -150,3 +152,9 @@ async def copy_tree(source: Storage, destination: Storage) -> dict[bytes, Done]:
 def errors(done: dict[bytes, Done]) -> dict[bytes, str]:
     """What failed, and why."""
     return {path: str(one.error) for path, one in done.items() if one.error is not None}
+
+
+async def collect(batches: AsyncIterable[T], into: list[T]) -> None:
+    """Keep what comes before an error."""
+    async for batch in batches:
+        into.append(batch)  # noqa: PERF401
