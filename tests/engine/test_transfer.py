@@ -6,7 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.trees import Opener, connected, copy_tree, errors, local, make_tree, seen, sftp
+from migration_app.engine.transfer import transfer_items
+from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
+from tests.engine.trees import (
+    Opener,
+    collect,
+    connected,
+    copy,
+    copy_tree,
+    entries_of,
+    errors,
+    items_of,
+    local,
+    make_tree,
+    seen,
+    sftp,
+)
 from tests.servers.openssh import OpenSshServer
 
 ROUTES = ["local to local", "local to sftp", "sftp to local", "sftp to sftp"]
@@ -52,3 +67,81 @@ def test_thousands_of_small_files_arrive(route: tuple[Opener, Opener], tmp_path:
         path.write_bytes(b"%d\n" % number * (number % 300))
     assert copied(route, tmp_path / "from", tmp_path / "to") == {}
     assert seen(tmp_path / "to") == seen(tmp_path / "from")
+
+
+def test_only_files_that_changed_since_the_listing_fail(route: tuple[Opener, Opener], tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "to").mkdir()
+    for name in ("same", "shorter", "longer", "touched", "gone", "folder"):
+        (tmp_path / "from" / name).write_bytes(b"x" * 300_000)
+    source, destination = route[0](tmp_path / "from"), route[1](tmp_path / "to")
+
+    async def go() -> dict[bytes, StorageError | None]:
+        async with connected(source, destination):
+            entries = await entries_of(source)
+            (tmp_path / "from" / "shorter").write_bytes(b"y" * 270_000)
+            (tmp_path / "from" / "longer").write_bytes(b"y" * 300_001)
+            os.utime(tmp_path / "from" / "touched", (1, 1))
+            (tmp_path / "from" / "gone").unlink()
+            (tmp_path / "from" / "folder").unlink()
+            (tmp_path / "from" / "folder").mkdir()
+            done = await copy(source, destination, items_of(entries))
+            return {path: one.error for path, one in done.items() if one.error is not None}
+
+    failed = asyncio.run(go())
+    assert failed.keys() == {b"shorter", b"longer", b"touched", b"gone", b"folder"}
+    assert all(isinstance(error, SourceChanged) for path, error in failed.items() if path != b"folder")
+    assert os.listdir(tmp_path / "to") == ["same"]
+
+
+def test_file_that_cannot_be_written_leaves_its_neighbours_alone(
+    route: tuple[Opener, Opener], tmp_path: Path
+) -> None:
+    make_tree(tmp_path / "from")
+    (tmp_path / "to" / "a" / "one").mkdir(parents=True)
+    (tmp_path / "to" / "empty").write_bytes(b"in the way")
+    source, destination = route[0](tmp_path / "from"), route[1](tmp_path / "to")
+
+    async def go() -> dict[bytes, str]:
+        async with connected(source, destination):
+            return errors(await copy(source, destination, items_of(await entries_of(source))))
+
+    assert asyncio.run(go()).keys() == {b"a/one", b"empty"}
+    expected = {path for path in seen(tmp_path / "from") if path != b"a/one"}
+    assert expected | {b"a/one"} == seen(tmp_path / "to").keys()
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_stopped_or_fenced_off_transfer_writes_nothing_more(
+    is_stopped: bool, route: tuple[Opener, Opener], tmp_path: Path
+) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "to").mkdir()
+    for number in range(3000):
+        (tmp_path / "from" / f"{number}").write_bytes(b"x" * 5000)
+    (tmp_path / "from" / "large").write_bytes(bytes(30_000_000))
+    source, destination = route[0](tmp_path / "from"), route[1](tmp_path / "to")
+
+    async def go() -> None:
+        async with connected(source, destination):
+            batches = transfer_items(source, destination, items_of(await entries_of(source)))
+            await anext(batches)
+            if is_stopped:
+                await batches.aclose()
+            else:
+                destination.guard = lambda: False
+                with pytest.raises(ConnectionLost):
+                    await collect(batches, [])
+            there = sorted(os.listdir(tmp_path / "to"))
+            await asyncio.sleep(0.2)
+            assert sorted(os.listdir(tmp_path / "to")) == there
+
+    asyncio.run(go())
+    there = os.listdir(tmp_path / "to")
+    assert 0 < len(there) < 3001
+    for name in there:
+        if name.startswith(".haulier-"):
+            assert not is_stopped
+        else:
+            whole = (tmp_path / "from" / name).read_bytes()
+            assert (tmp_path / "to" / name).read_bytes() == whole
