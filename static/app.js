@@ -1,7 +1,7 @@
 // Every page: the resume strip, the marks of jobs in lists, whether the page is live, times in the reader's zone.
 
 import { listen } from "./live.js";
-import { clock, count, localise, marked } from "./wording.js";
+import { clock, count, localise, marked, rate, size, timeLeft } from "./wording.js";
 
 const OFFLINE_MS = 15000, RECONNECTING_MS = 3000;
 const ENDS = ["completed", "failed", "cancelled"];
@@ -31,6 +31,12 @@ export function failuresOf(data, status) {
 const hasTotal = (progress) => !["initializing", "connecting", "scanning", "pending"].includes(progress.status);
 export const percentOf = (progress) => (hasTotal(progress) ? Math.min(progress.percent_complete || 0, 99.9) : null);
 
+function noteOf(data) {
+  if (data.message || data.status === "initializing") return data.message ?? "";
+  if (data.files_scanned !== undefined) return `${count(data.files_scanned)} files, ${size(data.total_size)} so far`;
+  return data.speed > 0 && data.eta > 0 ? `${rate(data.speed * 1e6)}, ${timeLeft(data.eta)} left` : "";
+}
+
 function paint(item) {
   const { job_id: id, seq } = item.data;
   if (item.event === "job_created" && !document.querySelector(`#strip [data-job="${id}"]`)) join(item);
@@ -39,7 +45,12 @@ function paint(item) {
     if (seq) place.dataset.seq = seq;
     if (item.event === "state") place.dataset.status = item.data.to;
     const isOver = ENDS.includes(place.dataset.status);
-    if (item.event === "progress" && !isOver) show(place, percentOf(item.data));
+    if (item.event === "progress" && !isOver) {
+      show(place, percentOf(item.data));
+      place.querySelector("[data-note]")?.replaceChildren(marked(noteOf(item.data)));
+    }
+    if (item.event === "state") place.querySelector("[data-meter]")?.toggleAttribute("hidden", item.data.to === "pending");
+    if (isOver) place.querySelector("[data-note]")?.replaceChildren();
     if (item.event === "complete") show(place, 100);
     const failures = item.data.result && failuresOf(item.data.result, "completed");
     if (item.event === "state" || item.event === "complete") {
@@ -95,6 +106,7 @@ function showLink() {
   else if (lostFor >= OFFLINE_MS) [state, text] = ["offline", `Offline, data from ${at}`];
   else if (lostFor >= RECONNECTING_MS) [state, text] = ["reconnecting", `Reconnecting since ${clock(new Date(link.lostAt))}`];
   const isStale = state === "signed-out" || state === "offline";
+  document.body.classList.toggle("is-stale", isStale);
   for (const handler of linkHandlers) handler(isStale ? at : null);
   if (place.dataset.link === state && place.dataset.text === text) return;
   Object.assign(place.dataset, { link: state, text });
@@ -123,6 +135,7 @@ function sendOnce(form) {
 }
 
 document.querySelectorAll("time").forEach(localise);
+setInterval(() => document.querySelectorAll("time[data-form=full]").forEach(localise), 60000);
 document.querySelectorAll("form[data-once]").forEach(sendOnce);
 document.getElementById("errors")?.focus();
 

@@ -3,7 +3,7 @@
 import { badge, failuresOf, onItem, onStale, percentOf, say } from "./app.js";
 import { clock, count, duration, localise, marked, plain, rate, size, timeLeft } from "./wording.js";
 
-const PAINT_MS = 250, LOG_MS = 1000, SPEAK_MS = 60000, STALLED_MS = 15000;
+const PAINT_MS = 250, LOG_MS = 1000, SPEAK_MS = 60000, STALLED_MS = 15000, AGAIN_MS = 3000;
 const MOST_ROWS = 500, MOST_FAILURES = 100;
 const ENDS = ["completed", "failed", "cancelled"];
 
@@ -25,7 +25,7 @@ onItem(({ event, id: eventId, data }) => {
   page.dataset.seq = seq;
   addRow(event, data);
   if (event === "state") takeState(data);
-  if (event === "phase") say(`${title}: ${data.phase}`);
+  if (event === "phase") say(`${title}: ${page.querySelector(`[data-phase="${data.phase}"]`)?.textContent ?? data.phase}`);
   if (event === "file_failed") addFailure(data);
   if (event === "complete" || event === "failed" || event === "cancelled") end(data);
 });
@@ -86,6 +86,7 @@ function paint() {
     showName("message", status === "failed" ? "" : found.message ?? "");
     paintPhases(found.status);
   }
+  document.getElementById("now").hidden = isOver();
   showName("current", isOver() ? "" : found?.current_file ?? found?.current_path ?? undefined);
   number("failed", count(failures));
   paintBar(found);
@@ -113,7 +114,12 @@ function paintTransfer(found) {
   number("skipped", count(found.files_skipped));
   const isStalled = status === "running" && Date.now() - movedAt > STALLED_MS;
   number("rate", stale || isStalled ? "–" : rate((found.speed || 0) * 1e6));
-  number("left", stale ? "–" : isStalled ? `stalled since ${clock(new Date(movedAt))}` : timeLeft(found.eta));
+  number("left", stale ? "–" : isStalled ? `stalled since ${clock(new Date(movedAt))}` : untilDone(found.eta));
+}
+
+function untilDone(seconds) {
+  const text = timeLeft(seconds);
+  return seconds < 60 || text === "–" ? text : `${text}, done ${clock(new Date(Date.now() + seconds * 1000)).slice(0, 5)}`;
 }
 
 function paintPhases(name) {
@@ -136,7 +142,8 @@ function paintBar(found) {
   page.dataset.percent = percent;
   if (isOpen) bar.removeAttribute("value");
   else bar.value = percent;
-  write(document.getElementById("percent"), isOpen || bar.hidden ? "" : `${percent.toFixed(1)} %`);
+  const text = status === "completed" ? "100 %" : `${percent.toFixed(1)} %`;
+  write(document.getElementById("percent"), isOpen || bar.hidden ? "" : text);
 }
 
 function paintTab() {
@@ -184,6 +191,7 @@ function addRow(event, data) {
   text.append(marked(LINES[event] ? LINES[event](data) : event));
   row.append(time, " ", text);
   rows.push(row);
+  if (rows.length > MOST_ROWS) rows.shift();
   logTimer ||= setTimeout(flushLog, LOG_MS);
 }
 
@@ -245,8 +253,9 @@ function addFailure({ path, error }) {
 
 // What a run leaves behind is drawn by the server alone.
 async function refresh() {
-  const answer = await fetch(location.href, { cache: "no-store" });
-  if (!answer.ok) return;
+  const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
+  if (!answer || answer.status >= 500) setTimeout(refresh, AGAIN_MS);
+  if (!answer?.ok) return;
   const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const fresh of drawn.querySelectorAll("#job [data-part], #numbers, #message")) swap(fresh);
   page.querySelectorAll("time").forEach(localise);
@@ -263,7 +272,6 @@ function swap(fresh) {
 onStale((since) => {
   if (since === stale) return;
   stale = since;
-  page.classList.toggle("is-stale", Boolean(stale));
   const note = document.getElementById("stale");
   write(note, stale ? `as of ${stale}` : "");
   note.hidden = !stale;

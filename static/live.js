@@ -22,14 +22,15 @@ export function listen({ url, name, after, onItems, onLink }) {
 
 function shared({ url, name, after, take, onLink, onFailure }) {
   let worker;
+  const fail = () => { onFailure?.(); onFailure = null; };
   try {
     worker = new SharedWorker(new URL("./live-worker.js", import.meta.url), { type: "module", name });
   } catch {
     // Some browsers refuse workers in private windows.
-    queueMicrotask(onFailure);
+    queueMicrotask(fail);
     return { hello() {}, wake() {}, bye() {}, turn() {} };
   }
-  worker.onerror = onFailure;
+  worker.onerror = fail;
   worker.port.onmessage = ({ data }) => {
     if (data.items) take(data.items);
     if (data.link) onLink(data.link);

@@ -8,6 +8,7 @@ export class EventStream {
   #aborter = null;
   #endPause = null;
   #delay = FIRST_MS;
+  #runs = 0;
 
   // onItems gets lists of {id, event, data}; onLink gets {connected, signedOut, heardAt, lostAt}.
   constructor(url, { after, onItems, onLink }) {
@@ -46,10 +47,11 @@ export class EventStream {
   }
 
   async #run() {
+    const run = ++this.#runs; // one that was stopped and has not noticed yet must not go on beside its successor
     const watchdog = setInterval(() => {
       if (Date.now() - this.heardOrTriedAt > SILENT_MS) this.#aborter.abort();
     }, 1000);
-    while (this.isRunning) {
+    while (this.isRunning && run === this.#runs) {
       this.#aborter = new AbortController();
       this.heardOrTriedAt = Date.now();
       try {
@@ -68,6 +70,7 @@ export class EventStream {
       } catch {
         // Whatever broke it: it is tried again below, and the link says so meanwhile.
       }
+      if (run !== this.#runs) break;
       if (this.link.connected) this.#say({ connected: false, lostAt: Date.now() });
       if (this.isRunning) await this.#pause();
     }

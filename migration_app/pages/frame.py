@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 
 from migration_app.pages.badges import BADGES, Badge, badge_of, partial_badge, title_of
+from migration_app.pages.wording import count_text, rate_text, size_text, time_left_text
 from sessions_app import __version__
 from sessions_app.models import Job, JobEvent, User
 
@@ -33,6 +34,8 @@ class ActiveJob:
     title: str
     badge: Badge
     percent: float | None
+    note: str
+    """Rate and time left, or why it waits."""
 
 
 class Frame:
@@ -64,7 +67,7 @@ class Frame:
             return []
         self.mark()
         jobs = Job.objects.owned_by(self.user).active()[:MOST_IN_STRIP]
-        return [ActiveJob(job, title_of(job), badge_of(job), percent_of(job)) for job in jobs]
+        return [ActiveJob(job, title_of(job), badge_of(job), percent_of(job), note_of(job)) for job in jobs]
 
     @property
     def theme(self) -> str:
@@ -95,6 +98,19 @@ def percent_of(job: Job) -> float | None:
     if job.status == "pending" or progress.get("status") in ("initializing", "connecting", "scanning"):
         return None
     return min(float(progress.get("percent_complete") or 0), 99.9)
+
+
+def note_of(job: Job) -> str:
+    """What an active job is about, in a line. `static/app.js` says the same."""
+    read = (job.progress or {}).get
+    if message := read("message"):
+        return str(message)
+    if job.status == "pending":
+        return ""
+    if job.type == "scan":
+        return f"{count_text(read('files_scanned') or 0)} files, {size_text(read('total_size') or 0)} so far"
+    rate, left = float(read("speed") or 0) * 1e6, float(read("eta") or 0)
+    return f"{rate_text(rate)}, {time_left_text(left)} left" if rate > 0 and left > 0 else ""
 
 
 def frame_of(request: HttpRequest) -> Frame:

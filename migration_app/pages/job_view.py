@@ -17,6 +17,7 @@ Json = dict[str, Any]
 LOG_ROWS = 200
 FAILURE_ROWS = 100
 TYPE_ROWS = 12
+CMS_NAMES = {"wordpress": "WordPress"}
 
 PHASES = {
     "scan": (("connecting", "Connect"), ("scanning", "Scan")),
@@ -26,7 +27,7 @@ PHASES = {
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A step of the phase line: `state` is done, now or later."""
+    """A step of the phase line: `state` is done, now, stopped or later."""
 
     name: str
     word: str
@@ -88,17 +89,19 @@ class JobView:
         """How much is done; None where the total is not known."""
         return percent_of(self.job)
 
+    @property
+    def percent_text(self) -> str:
+        """The number beside the bar."""
+        if self.percent is None:
+            return ""
+        return "100 %" if self.job.status == "completed" else f"{self.percent:.1f} %"
+
     failure_rows = FAILURE_ROWS
 
     @property
     def failures(self) -> int:
         """How many files failed."""
         return failures_of(self.job)
-
-    @property
-    def is_growing(self) -> bool:
-        """Whether totals are still being found out."""
-        return self.job.is_active and self.percent is None
 
     @property
     def message(self) -> str:
@@ -121,14 +124,19 @@ class JobView:
         if self.job.params.get("verify_after_transfer"):
             steps.append(("verifying", "Verify"))
         names = [name for name, _ in steps]
-        now = self.progress.get("status", "")
+        now = self.progress.get("status", "") if self.job.is_active else self._last_phase()
         at = names.index(now) if now in names else -1
         if self.job.status == "completed":
             at = len(names)
+        here = "now" if self.job.is_active else "stopped"
         return [
-            Phase(name, word, "done" if index < at else "now" if index == at else "later")
+            Phase(name, word, "done" if index < at else here if index == at else "later")
             for index, (name, word) in enumerate(steps)
         ]
+
+    def _last_phase(self) -> str:
+        row = self.job.events.filter(type="phase").order_by("-seq").values_list("data", flat=True).first()
+        return str((row or {}).get("phase", ""))
 
     @property
     def elapsed_s(self) -> float:
@@ -189,6 +197,12 @@ class JobView:
     def destination(self) -> str:
         """Where to; empty for a scan."""
         return address_text(self.job.public.get("dest_config"))
+
+    @property
+    def cms_name(self) -> str:
+        """What a scan found the site to be made with."""
+        found = str(((self.result or {}).get("cms_detection") or {}).get("type", ""))
+        return CMS_NAMES.get(found, found)
 
     @property
     def file_types(self) -> list[Json]:
