@@ -35,6 +35,8 @@ KEY_FAMILIES = (
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
 )
+# A server that has no key of the asked families hangs up, sometimes before it can be understood why.
+_NO_SUCH_KEY = (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError)
 _family_of: dict[str, tuple[str, ...]] = {}
 """Of fingerprints that were asked for and found: spares the next connection the search."""
 
@@ -121,7 +123,7 @@ async def _find_key(
         found = await _attempt(
             address, port, where, keys, guard, client, [known] if known else [*KEY_FAMILIES]
         )
-    except asyncssh.KeyExchangeFailed:
+    except _NO_SUCH_KEY:
         if wanted is None or _family_of.pop(wanted, None) is None:
             raise
         # The server has no key of that family any more: the refusal should name the one that it has.
@@ -135,7 +137,7 @@ async def _find_key(
                 continue
             try:
                 found = await _attempt(address, port, where, keys, guard, _Client(where, address), [family])
-            except (HostKeyRejected, asyncssh.KeyExchangeFailed):
+            except (HostKeyRejected, *_NO_SUCH_KEY):
                 continue  # another key, or none of this family
             _family_of[wanted] = family
             return found
