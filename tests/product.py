@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http.client import HTTPMessage
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -42,7 +43,7 @@ class Answer(NamedTuple):
     """What came back: the body is parsed when it is JSON, and text otherwise."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: HTTPMessage
     body: Any
 
 
@@ -64,7 +65,7 @@ class Stream:
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers: HTTPMessage = response.headers
 
     def __enter__(self) -> Self:
         return self
@@ -219,7 +220,7 @@ class Product:
     @staticmethod
     def _command_line(process: psutil.Process) -> list[str]:
         try:
-            return process.cmdline()
+            return list(process.cmdline())
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             return []
 
