@@ -20,8 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """One for all tests of a file, as starting it takes longer than most of them."""
+    with Product(tmp_path_factory.mktemp("product")) as found:
+        found.start()
+        yield found
+
+
 @pytest.fixture
-def product(tmp_path: Path) -> Iterator[Product]:
+def own_product(tmp_path: Path) -> Iterator[Product]:
+    """One for a test that ends or kills it."""
     with Product(tmp_path / "product") as found:
         found.start()
         yield found

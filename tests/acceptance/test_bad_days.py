@@ -131,20 +131,20 @@ def test_odd_names_arrive_as_they_are(product, sftp, site, tmp_path):
         assert (tmp_path / "down" / name.decode("utf-8", "surrogateescape")).read_bytes() == name
 
 
-def test_no_secret_in_any_process_log_or_file(product, host, sftp, site, tmp_path):
+def test_no_secret_in_any_process_log_or_file(own_product, host, sftp, site, tmp_path):
     secret = "hunter2-in-the-clear"
     conn = sftp(tmp_path / "host") | {"password": secret}
-    job = submit(product, "/api/transfer", {"source_config": local(site), "dest_config": conn})
+    job = submit(own_product, "/api/transfer", {"source_config": local(site), "dest_config": conn})
     bad = sftp(tmp_path / "host") | {"password": secret, "ssh_key": "", "port": host.port}
-    failed = submit(product, "/api/scan", {"server_config": bad})
-    product.wait_for(failed, "failed")
-    product.wait_for(job)
-    product.stop()
-    texts = [path.read_bytes() for path in product.folder.rglob("*") if path.is_file()]
+    failed = submit(own_product, "/api/scan", {"server_config": bad})
+    own_product.wait_for(failed, "failed")
+    own_product.wait_for(job)
+    own_product.stop()
+    texts = [path.read_bytes() for path in own_product.folder.rglob("*") if path.is_file()]
     key_line = host.private_key.splitlines()[2].encode()
     for text in texts:
         assert secret.encode() not in text
         assert key_line not in text
     for name in ("secret.key", "secrets.keys"):
-        assert (product.folder / "data" / name).stat().st_mode & 0o777 == 0o600
-    assert (product.folder / "data").stat().st_mode & 0o777 == 0o700
+        assert (own_product.folder / "data" / name).stat().st_mode & 0o777 == 0o600
+    assert (own_product.folder / "data").stat().st_mode & 0o777 == 0o700

@@ -19,6 +19,11 @@ FILES_IN_FLIGHT = 64
 
 
 @pytest.fixture
+def product(own_product):
+    return own_product
+
+
+@pytest.fixture
 def slow_site(tmp_path):
     """Enough for a kill in the middle: 6,000 files."""
     root = tmp_path / "site"

@@ -15,12 +15,12 @@ def curl(*arguments):
     return done.stdout
 
 
-def test_four_plain_calls_without_login(product, tmp_path):
+def test_four_plain_calls_without_login(own_product, tmp_path):
     site = small_tree(tmp_path / "site")
-    base = f"http://localhost:{product.port}/api/sessions"
+    base = f"http://localhost:{own_product.port}/api/sessions"
     assert json.loads(curl(f"{base}/active")) == []
-    job = submit(product, "/api/scan", {"server_config": local(site)})
-    product.wait_for(job)
+    job = submit(own_product, "/api/scan", {"server_config": local(site)})
+    own_product.wait_for(job)
     assert [found["id"] for found in json.loads(curl(base))] == [job]
     assert json.loads(curl(f"{base}/{job}"))["status"] == "completed"
     assert json.loads(curl("-X", "DELETE", base)) == {"deleted": 1}
