@@ -1,6 +1,7 @@
 """Connecting: host key, authentication, the SFTP subsystem; everything that can go wrong in one clear sentence."""
 
 import asyncio
+import base64
 import socket
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from migration_app.storages.errors import (
     StorageError,
 )
 from migration_app.storages.names import shown
+from migration_app.storages.sftp.guarded_socket import GuardedSocket, connect_socket
 from migration_app.storages.sftp.packets import MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, readable
 
@@ -155,10 +157,13 @@ async def _attempt(
     families: list[tuple[str, ...]],
 ) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
     connection: asyncssh.SSHClientConnection | None = None
+    link: GuardedSocket | None = None
     try:
+        link = await connect_socket(address.host, port, guard)
         connection = await asyncssh.connect(
             address.host,
             port,
+            sock=link,
             client_factory=lambda: client,
             # Nothing of the account that Haulier runs under: no ~/.ssh, no agent, no known hosts.
             config=None,
@@ -180,6 +185,8 @@ async def _attempt(
     except BaseException as error:
         if connection is not None:
             connection.abort()
+        elif link is not None:
+            link.close()
         if client.refusal is not None and isinstance(error, Exception):
             raise client.refusal from error
         raise
@@ -194,12 +201,25 @@ async def _keys(address: Address) -> list[asyncssh.SSHKey] | None:
     try:
         # A passphrase is slow to try by design, and how slow is the key's own choice.
         key = await asyncio.to_thread(asyncssh.import_private_key, text, address.passphrase or None)
-    except asyncssh.KeyEncryptionError:
-        reason = "has another passphrase" if address.passphrase else "needs a passphrase"
-        raise AuthenticationFailed(f"The private key {reason}.") from None
-    except (asyncssh.KeyImportError, ValueError):
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
+        if _is_encrypted(text):
+            reason = "has another passphrase" if address.passphrase else "needs a passphrase"
+            raise AuthenticationFailed(f"The private key {reason}.") from None
         raise AuthenticationFailed("The text given as private key is none that can be read.") from None
     return [key]
+
+
+def _is_encrypted(text: str) -> bool:
+    """Whether a private key wants a passphrase; asyncssh's errors do not tell that apart."""
+    lines = text.splitlines()
+    if any("ENCRYPTED" in line for line in lines[:3]):
+        return True
+    try:
+        data = base64.b64decode("".join(line for line in lines if not line.startswith("-")))
+    except ValueError:
+        return False
+    # OpenSSH's PROTOCOL.key: a magic word, then the name of the cipher.
+    return data.startswith(b"openssh-key-v1\0") and not data[15:].startswith(b"\0\0\0\4none")
 
 
 async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Guard) -> SftpWire:
