@@ -15,11 +15,14 @@ class StoragePool:
     def __init__(self) -> None:
         self._idle: dict[Address, list[tuple[Storage, asyncio.TimerHandle]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def acquire(self, address: Address, root: bytes, *, guard: Guard) -> Storage:
         """A connected storage. Raises what `Storage.connect` raises, ValueError for an unknown protocol."""
         while waiting := self._idle.get(address):
             storage, timer = waiting.pop()
+            if not waiting:
+                del self._idle[address]
             timer.cancel()
             if storage.is_connected:
                 storage.root, storage.guard = root, guard
@@ -30,15 +33,16 @@ class StoragePool:
 
     def release(self, storage: Storage, *, reuse: bool) -> None:
         """Give a storage back: kept for `IDLE_S` when `reuse` and nothing is outstanding on it, else closed."""
-        if not (reuse and storage.is_poolable and storage.is_connected):
+        if not (reuse and storage.is_poolable and storage.is_connected and not self._is_closed):
             self._close(storage)
             return
-        storage.guard = _nobody
+        # It keeps its guard: what was asked in this turn of the loop, as the closing of a file, leaves in the next.
         timer = asyncio.get_running_loop().call_later(IDLE_S, self._expire, storage)
         self._idle.setdefault(storage.address, []).append((storage, timer))
 
     async def close(self) -> None:
-        """Close all that is idle, and wait for what is closing."""
+        """Close all that is idle, wait for what is closing, and keep nothing from now on."""
+        self._is_closed = True
         for waiting in list(self._idle.values()):
             for storage, timer in waiting:
                 timer.cancel()
@@ -58,8 +62,3 @@ class StoragePool:
         task = asyncio.get_running_loop().create_task(storage.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-def _nobody() -> bool:
-    """The guard of an idle connection: nobody holds a lease for it."""
-    return False
