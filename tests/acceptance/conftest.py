@@ -38,8 +38,7 @@ def own_product(tmp_path: Path) -> Iterator[Product]:
 
 @pytest.fixture
 def host() -> Iterator[OpenSshServer]:
-    # INFO says each file that is opened and renamed.
-    with OpenSshServer(has_shell=False, sftp_options=["-l", "INFO"]) as found:
+    with OpenSshServer(has_shell=False) as found:
         yield found
 
 
