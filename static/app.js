@@ -34,6 +34,7 @@ export const percentOf = (progress) => (hasTotal(progress) ? Math.min(progress.p
 function noteOf(data) {
   if (data.message || data.status === "initializing") return data.message ?? "";
   if (data.files_scanned !== undefined) return `${count(data.files_scanned)} files, ${size(data.total_size)} so far`;
+  if (data.status === "scanning") return `${count(data.total_files)} ${data.total_files === 1 ? "file" : "files"} to copy so far`;
   return data.speed > 0 && data.eta > 0 ? `${rate(data.speed * 1e6)}, ${timeLeft(data.eta)} left` : "";
 }
 

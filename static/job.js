@@ -212,8 +212,9 @@ function flushLog() {
     return;
   }
   const wasAtBottom = isAtBottom(), height = log.scrollHeight;
-  log.append(...rows);
-  const extra = [...log.children].slice(0, Math.max(0, log.children.length - MOST_ROWS));
+  const list = log.firstElementChild;
+  list.append(...rows);
+  const extra = [...list.children].slice(0, Math.max(0, list.children.length - MOST_ROWS));
   for (const row of extra) row.remove();
   if (wasAtBottom) log.scrollTop = log.scrollHeight;
   else if (extra.length) log.scrollTop -= Math.max(0, height - log.scrollHeight);

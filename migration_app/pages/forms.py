@@ -10,7 +10,9 @@ from sessions_app.models import User
 
 Json = dict[str, Any]
 
-_NO_GUESSING = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+_AS_TYPED = {"autocapitalize": "none", "spellcheck": "false"}
+# A browser would offer the name and password of Haulier itself.
+_NO_GUESSING = {"autocomplete": "off", **_AS_TYPED}
 
 
 class UnreadTextarea(forms.Textarea):
@@ -29,10 +31,10 @@ class ConnectionForm(forms.Form):
         choices=[("local", "This machine"), ("sftp", "SFTP server")],
         widget=forms.RadioSelect,
     )
-    host = forms.CharField(label="Host", widget=forms.TextInput(attrs=_NO_GUESSING))
+    host = forms.CharField(label="Host", widget=forms.TextInput(attrs=_AS_TYPED))
     port = forms.CharField(
         label="Port",
-        widget=forms.TextInput(attrs={"inputmode": "numeric", "placeholder": "22", **_NO_GUESSING}),
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "placeholder": "22", **_AS_TYPED}),
     )
     username = forms.CharField(label="User", widget=forms.TextInput(attrs=_NO_GUESSING))
     password = forms.CharField(
@@ -54,7 +56,7 @@ class ConnectionForm(forms.Form):
     )
     root_path = forms.CharField(
         label="Folder",
-        widget=forms.TextInput(attrs={"placeholder": "/var/www/example.org", **_NO_GUESSING}),
+        widget=forms.TextInput(attrs={"placeholder": "/var/www/example.org", **_AS_TYPED}),
         help_text="The absolute path.",
     )
 
@@ -91,7 +93,7 @@ class OptionsForm(forms.Form):
     exclusions = forms.CharField(
         label="Leave out",
         required=False,
-        widget=forms.Textarea(attrs={"rows": 3, "placeholder": "cache\n*.log", **_NO_GUESSING}),
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": "cache\n*.log", **_AS_TYPED}),
         help_text="One pattern a line. Without a slash it fits a name anywhere, with one it starts at the folder.",
     )
 

@@ -10,7 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 
 from migration_app.pages.badges import BADGES, Badge, badge_of, partial_badge, title_of
-from migration_app.pages.wording import count_text, rate_text, size_text, time_left_text
+from migration_app.pages.wording import count_text, plural, rate_text, size_text, time_left_text
 from sessions_app import __version__
 from sessions_app.models import Job, JobEvent, User
 
@@ -109,6 +109,8 @@ def note_of(job: Job) -> str:
         return ""
     if job.type == "scan":
         return f"{count_text(read('files_scanned') or 0)} files, {size_text(read('total_size') or 0)} so far"
+    if read("status") == "scanning":
+        return f"{plural(read('total_files') or 0, 'file')} to copy so far"
     rate, left = float(read("speed") or 0) * 1e6, float(read("eta") or 0)
     return f"{rate_text(rate)}, {time_left_text(left)} left" if rate > 0 and left > 0 else ""
 

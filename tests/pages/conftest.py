@@ -7,7 +7,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.product import ENDED, Product
 from tests.servers.openssh import OpenSshServer
@@ -24,6 +32,7 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +176,13 @@ class Yard:
     def transfer(self, root: Path) -> str:
         """Start a transfer over the slow line to a new folder; its id."""
         return self._start("transfer", {"source_config": self.remote(root), "dest_config": self.copy()})
+
+    def failing_transfer(self, files: int) -> str:
+        """Start a transfer of so many files that each fail with an event, spread over the comparison; its id."""
+        root, destination = self.wide_tree(folders=files), self.copy()
+        for path in root.rglob("index.html"):
+            (Path(destination["root_path"]) / path.relative_to(root)).mkdir(parents=True)
+        return self._start("transfer", {"source_config": self.remote(root), "dest_config": destination})
 
     def _start(self, kind: str, body: dict[str, Any]) -> str:
         answer = self.product.post(f"/api/{kind}", body)

@@ -1,0 +1,164 @@
+"""The forms that make a job: their errors, what they give back, and that one press makes one job."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from sessions_app import accounts
+from sessions_app.models import Job, User
+
+pytestmark = pytest.mark.django_db
+
+Fields = dict[str, Any]
+FROM, TO, SCAN = "new-transfer-source_config", "new-transfer-dest_config", "new-scan-server_config"
+
+
+@pytest.fixture
+def signed_in(client: Client) -> Client:
+    client.force_login(accounts.owner())
+    return client
+
+
+def scan_of(root: Path, **more: str) -> Fields:
+    return {
+        f"{SCAN}-protocol": "local",
+        f"{SCAN}-root_path": str(root),
+        "new-scan-key": "one press",
+        "new-scan-include_hidden": "on",
+        **more,
+    }
+
+
+def sftp(prefix: str, **fields: str) -> Fields:
+    every = {"protocol": "sftp", "host": "example.org", "username": "www", "root_path": "/srv"}
+    return {f"{prefix}-{name}": value for name, value in (every | fields).items()}
+
+
+def beside(text: str, field_id: str) -> str:
+    """The error beside a field."""
+    found = re.search(rf'id="{field_id}_error">.*?</svg>(.*?)</p>', text)
+    return found[1].strip() if found else ""
+
+
+def test_a_form_makes_a_job_and_leads_to_it(signed_in: Client, tmp_path: Path) -> None:
+    answer = signed_in.post("/new/scan", scan_of(tmp_path))
+    job = Job.objects.get()
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"/jobs/{job.pk}"
+    assert job.public["source_config"]["root_path"] == str(tmp_path)
+
+
+def test_a_second_press_opens_the_job_of_the_first(signed_in: Client, tmp_path: Path) -> None:
+    first = signed_in.post("/new/scan", scan_of(tmp_path))
+    second = signed_in.post("/new/scan", scan_of(tmp_path))
+    assert first.headers["Location"] == second.headers["Location"]
+    assert Job.objects.count() == 1
+
+
+def test_the_same_form_with_other_fields_asks_before_it_makes_another_job(
+    signed_in: Client, tmp_path: Path
+) -> None:
+    signed_in.post("/new/scan", scan_of(tmp_path))
+    changed = scan_of(tmp_path / "other")
+    answer = signed_in.post("/new/scan", changed)
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert "This form has started another job already." in text
+    key = re.search(r'name="new-scan-key" value="(\w+)"', text)
+    assert key is not None
+    assert signed_in.post("/new/scan", changed | {"new-scan-key": key[1]}).status_code == 302
+    assert Job.objects.count() == 2
+
+
+def test_each_drawn_form_has_a_key_of_its_own(signed_in: Client) -> None:
+    keys = [
+        key
+        for _ in range(2)
+        for key in re.findall(r'-key" value="(\w+)"', signed_in.get("/").content.decode())
+    ]
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_errors_stand_beside_their_fields_and_in_a_summary_that_takes_the_focus(signed_in: Client) -> None:
+    data = sftp(FROM, host="no host!", port="70000", root_path="srv") | sftp(TO, host="", username="")
+    answer = signed_in.post("/new/transfer", data)
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert not Job.objects.exists()
+    expected = {
+        f"id_{FROM}-host": "Must be a host name or an IP address, without a port or a path.",
+        f"id_{FROM}-port": "Ensure this value is less than or equal to 65535.",
+        f"id_{FROM}-root_path": "Must be an absolute path: it starts with a slash.",
+    }
+    summary = text[text.index('id="errors"') : text.index('class="sides"')]
+    assert "autofocus" in summary
+    for field_id, message in expected.items():
+        assert beside(text, field_id) == message
+        assert f'<a href="#{field_id}">' in summary
+        assert message in summary
+        assert re.search(
+            rf'id="{field_id}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{field_id}"', text
+        )
+    assert "<title>Error: New transfer · Haulier</title>" in text
+    assert 'value="no host!"' in text
+
+
+def test_what_a_form_of_sftp_needs_is_said_field_by_field(signed_in: Client) -> None:
+    text = signed_in.post("/new/scan", sftp(SCAN, host="", username="")).content.decode()
+    assert beside(text, f"id_{SCAN}-host") == "Is needed for SFTP."
+    assert beside(text, f"id_{SCAN}-username") == "Is needed for SFTP."
+
+
+def test_an_empty_form_says_what_is_missing(signed_in: Client) -> None:
+    text = signed_in.post("/new/scan", {}).content.decode()
+    assert "Nothing was started" in text
+    assert not Job.objects.exists()
+
+
+def test_patterns_that_cannot_be_read_are_refused_beside_their_field(
+    signed_in: Client, tmp_path: Path
+) -> None:
+    patterns = {"new-scan-exclusions": "*.log\n" + "a" * 100_000}
+    text = signed_in.post("/new/scan", scan_of(tmp_path, **patterns)).content.decode()
+    assert beside(text, "id_new-scan-exclusions")
+    # The closed part of the form opens where an error is in it.
+    assert '<details class="options" open>' in text
+
+
+def test_secrets_never_come_back(signed_in: Client) -> None:
+    secrets = {"password": "hunter2", "ssh_key": "-----BEGIN KEY-----", "passphrase": "open sesame"}
+    data = sftp(FROM, host="no host!", **secrets) | sftp(TO, **secrets)
+    text = signed_in.post("/new/transfer", data).content.decode()
+    for secret in secrets.values():
+        assert secret not in text
+    assert "please enter them again" in text
+    started = signed_in.post(
+        "/new/transfer", sftp(FROM, **secrets) | sftp(TO, host="example.net", **secrets), follow=True
+    )
+    job = Job.objects.get()
+    pages = [started.content.decode()]
+    pages += [
+        signed_in.get(f"/{path}").content.decode()
+        for path in ("", "jobs", f"jobs/{job.pk}/log", f"api/sessions/{job.pk}")
+    ]
+    pages += [signed_in.get(f"/admin/sessions_app/job/{job.pk}/change/").content.decode()]
+    for secret in secrets.values():
+        assert not any(secret in page for page in pages)
+
+
+def test_a_copy_into_itself_is_refused_at_the_destination(signed_in: Client, tmp_path: Path) -> None:
+    data = {f"{FROM}-protocol": "local", f"{FROM}-root_path": str(tmp_path)}
+    data |= {f"{TO}-protocol": "local", f"{TO}-root_path": str(tmp_path / "inside")}
+    text = signed_in.post("/new/transfer", data).content.decode()
+    assert beside(text, f"id_{TO}-root_path").startswith("The destination lies inside the source")
+
+
+def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_path: Path) -> None:
+    client.force_login(User.objects.create(username="operator"))
+    assert 'value="local"' not in client.get("/new/scan").content.decode()
+    text = client.post("/new/scan", scan_of(tmp_path)).content.decode()
+    assert "Nothing was started" in text
+    assert not Job.objects.exists()

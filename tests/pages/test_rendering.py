@@ -1,0 +1,183 @@
+"""Every page in every condition of a job, drawn by Django alone."""
+
+import doctest
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from migration_app.pages import wording
+from sessions_app import accounts
+from sessions_app.models import Job, User
+from tests.pages.gallery import RIGHT_TO_LEFT, Gallery
+
+pytestmark = pytest.mark.django_db
+
+WORDS = {
+    "scan-completed": ("Completed", "WordPress", "What there is"),
+    "scan-with-failures": ("1 failed", "wp-content/private"),
+    "scan-of-nothing": ("Completed", "Nothing to copy", "No content management system was recognised."),
+    "scan-failed": ("Failed", "it refused the password"),
+    "scan-cancelled": ("Cancelled",),
+    "scan-pending": ("Waiting", "Cancel…"),
+    "scan-running": ("Running", "1,204", "Cancel…"),
+    "transfer-completed": ("Completed", "All copied: 2,514 files", "All 2,514 files are there"),
+    "transfer-failed": ("Failed", "3 of 2,825 entries failed.", "wp-content/c.jpg"),
+    "transfer-with-failures": ("3 failed", "2,514 files copied"),
+    "transfer-cancelled": ("Cancelled", "Delete…"),
+    "transfer-waiting": ("Waiting", "It waits for Transfer 1b4f0c11"),
+    "transfer-comparing": ("Running", "Compare"),
+    "transfer-running": ("Running", "1,201 of 2,514", "about 4 min"),
+    "hostile": ("Running", "U+202E"),
+}
+
+
+@pytest.fixture
+def owner() -> User:
+    return accounts.owner()
+
+
+@pytest.fixture
+def signed_in(client: Client, owner: User) -> Client:
+    client.force_login(owner)
+    return client
+
+
+@pytest.fixture
+def gallery(owner: User) -> dict[str, Job]:
+    return Gallery(owner).fill()
+
+
+def addresses(job: Job) -> Iterator[str]:
+    for page in ("", "/log", "/cancel", "/delete"):
+        yield f"/jobs/{job.pk}{page}"
+
+
+def test_every_condition_of_a_job_is_named_and_every_page_of_it_drawn(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    assert set(gallery) == set(WORDS)
+    for name, job in gallery.items():
+        text = signed_in.get(f"/jobs/{job.pk}").content.decode()
+        for word in WORDS[name]:
+            assert word in text, name
+        for address in addresses(job):
+            assert signed_in.get(address).status_code == 200, (name, address)
+
+
+def test_hostile_names_are_escaped_and_their_hidden_characters_marked(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    job = gallery["hostile"]
+    for address in ("/", "/jobs", *addresses(job)):
+        text = signed_in.get(address).content.decode()
+        assert "<script>alert" not in text, address
+        assert "&lt;script&gt;alert(1)" in text, address
+        assert RIGHT_TO_LEFT not in text, address
+        assert "U+202E" in text, address
+        assert "U+000A" in text, address
+        assert "x" * 255 in text, address
+
+
+def test_an_active_job_is_in_the_strip_of_every_page(signed_in: Client, gallery: dict[str, Job]) -> None:
+    newest = Job.objects.active().first()
+    assert newest is not None
+    for address in ("/", "/new/scan", "/new/transfer", "/jobs", "/jobs/delete-finished", "/nowhere"):
+        text = signed_in.get(address).content.decode()
+        strip = text[text.index('id="strip"') : text.index("<main")]
+        assert f"/jobs/{newest.pk}" in strip, address
+        assert "+<span data-count>5</span> more" in strip, address
+
+
+def test_a_cancelled_or_failed_job_shows_where_it_stopped(signed_in: Client, gallery: dict[str, Job]) -> None:
+    text = signed_in.get(f"/jobs/{gallery['transfer-failed'].pk}").content.decode()
+    assert '<li data-phase="transferring" class="stopped">Copy</li>' in text
+    assert '<li data-phase="scanning" class="done">Compare</li>' in text
+
+
+def test_a_waiting_job_has_no_bar(signed_in: Client, gallery: dict[str, Job]) -> None:
+    text = signed_in.get(f"/jobs/{gallery['transfer-waiting'].pk}").content.decode()
+    start = text.index("<progress")
+    assert " hidden" in text[start : text.index(">", start)]
+
+
+def test_jobs_of_somebody_else_do_not_exist(client: Client, gallery: dict[str, Job]) -> None:
+    client.force_login(User.objects.create(username="other"))
+    for address in addresses(gallery["scan-completed"]):
+        assert client.get(address).status_code == 404
+        assert client.post(address).status_code in (404, 405)
+    assert "/srv/www" not in client.get("/").content.decode()
+    assert Job.objects.filter(pk=gallery["scan-completed"].pk).exists()
+
+
+def test_pages_ask_to_sign_in_and_lead_back(client: Client) -> None:
+    answer = client.get("/jobs?cursor=x")
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/sign-in?next=/jobs%3Fcursor%3Dx"
+
+
+def test_a_page_of_jobs_that_does_not_exist_is_the_first_one_with_a_note(signed_in: Client) -> None:
+    text = signed_in.get("/jobs?cursor=nonsense").content.decode()
+    assert "That page of the list does not exist." in text
+
+
+def test_the_list_of_jobs_has_pages(signed_in: Client, owner: User) -> None:
+    Job.objects.bulk_create(Job(owner=owner, type="scan", title=f"number {n}.") for n in range(51))
+    first = signed_in.get("/jobs")
+    assert len(first.context["rows"]) == 50
+    second = signed_in.get("/jobs", {"cursor": first.context["cursor"]})
+    assert len(second.context["rows"]) == 1
+    assert second.context["cursor"] is None
+
+
+def test_deleting_asks_first_and_leaves_what_is_active(signed_in: Client, gallery: dict[str, Job]) -> None:
+    text = signed_in.get("/jobs/delete-finished").content.decode()
+    assert "9 finished jobs" in text
+    answer = signed_in.post("/jobs/delete-finished", follow=True)
+    assert "9 finished jobs deleted." in answer.content.decode()
+    assert Job.objects.count() == Job.objects.active().count() == 6
+    running = gallery["scan-running"]
+    answer = signed_in.post(f"/jobs/{running.pk}/delete", follow=True)
+    assert "still active; cancel it first" in answer.content.decode()
+    assert Job.objects.filter(pk=running.pk).exists()
+
+
+def test_cancelling_twice_does_not_delete(signed_in: Client, gallery: dict[str, Job]) -> None:
+    job = gallery["scan-pending"]
+    assert "is cancelled" in signed_in.post(f"/jobs/{job.pk}/cancel", follow=True).content.decode()
+    again = signed_in.post(f"/jobs/{job.pk}/cancel", follow=True).content.decode()
+    assert "had ended already: it is cancelled" in again
+
+
+def test_the_log_is_in_pages_from_the_first_event_on(signed_in: Client, gallery: dict[str, Job]) -> None:
+    job = gallery["transfer-running"]
+    Gallery(job.owner).fail_files(job, *(f"file {n}" for n in range(600)))
+    first = signed_in.get(f"/jobs/{job.pk}/log")
+    second = signed_in.get(f"/jobs/{job.pk}/log", {"after": first.context["next_after"]})
+    seqs = [line.seq for answer in (first, second) for line in answer.context["lines"]]
+    job.refresh_from_db()
+    assert seqs == list(range(1, job.event_seq + 1))
+    drawn = [line.seq for line in signed_in.get(f"/jobs/{job.pk}").context["log"]]
+    assert drawn == list(range(job.event_seq - 199, job.event_seq + 1))
+
+
+def test_colours_are_kept_in_a_cookie_and_set_by_the_server(signed_in: Client) -> None:
+    answer = signed_in.post("/theme", {"theme": "dark", "next": "/jobs"})
+    assert answer.headers["Location"] == "/jobs"
+    assert '<html lang="en" data-theme="dark">' in signed_in.get("/jobs").content.decode()
+    away = signed_in.post("/theme", {"theme": "pink", "next": "https://elsewhere.example/"})
+    assert away.headers["Location"] == "/"
+    assert signed_in.cookies["haulier_theme"].value == "dark"
+
+
+def test_admin_draws_its_lists_and_a_job(signed_in: Client, gallery: dict[str, Job]) -> None:
+    for table in ("job", "jobevent", "shard", "worker", "user"):
+        assert signed_in.get(f"/admin/sessions_app/{table}/").status_code == 200
+    answer: Any = signed_in.get(f"/admin/sessions_app/job/{gallery['hostile'].pk}/change/")
+    assert answer.status_code == 200
+    assert "<script>alert" not in answer.content.decode()
+
+
+def test_wording_does_what_its_examples_say() -> None:
+    assert doctest.testmod(wording).failed == 0
