@@ -112,12 +112,13 @@ class Flow:
 
     def end(self, copy: Copy, error: StorageError | None) -> None:
         """A copy is over and has nothing open any more."""
-        copy.lane.under_way.discard(copy)
+        lane = copy.lane
+        lane.under_way.discard(copy)
         if self.lost is None and not self._is_stopping:
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
             self._done.append(Done(item.number, item.entry.path, size, error))
-        if len(self._done) >= BATCH_DONE or self._is_stopping or self._is_over:
+        if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()
 
