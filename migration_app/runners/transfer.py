@@ -44,13 +44,18 @@ class Cut:
         """From what a checkpoint saved."""
         if cursor is None:
             return cls()
-        folders = [OpenFolder(path_bytes(path), exists) for path, exists in cursor["open"]]
+        folders = [
+            OpenFolder(path_bytes(path), exists, conflict) for path, exists, conflict in cursor["open"]
+        ]
         return cls(**{**cursor, "open": folders})
 
     def as_json(self) -> Json:
         """For the next checkpoint, which writes `shards` by themselves."""
         return {
-            "open": [[path_text(folder.path), folder.exists_at_destination] for folder in self.open or ()],
+            "open": [
+                [path_text(folder.path), folder.exists_at_destination, folder.conflict]
+                for folder in self.open or ()
+            ],
             "next": self.next,
             "first": self.first,
             "items": self.items,
