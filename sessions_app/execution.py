@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -96,7 +97,10 @@ class LeasedShard:
         now = time.monotonic()
         if now >= self._progress_due:
             self._progress_due = now + PROGRESS_S
-            transitions.refresh_progress(self.job_id, current=current)
+            # Other shards of the job word it too.
+            transitions.refresh_progress(
+                self.job_id, current=current, not_within=timedelta(seconds=PROGRESS_S)
+            )
         events.append(self.job_id, new_events)
 
     def stream(

@@ -1,5 +1,6 @@
 """The one guarded move of a job's state; nothing else writes `Job.status`."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -64,10 +65,21 @@ def _ending(target: JobStatus, outcome: Outcome | None, error: str) -> NewEvent:
     return NewEvent(_ENDING[target], data)
 
 
-def refresh_progress(job_id: UUID, *, current: dict[str, Any] | None = None, waiting_for: str = "") -> None:
-    """Word the job's progress anew from the counters of its shards, inside the caller's transaction."""
+def refresh_progress(
+    job_id: UUID,
+    *,
+    current: dict[str, Any] | None = None,
+    waiting_for: str = "",
+    not_within: timedelta = timedelta(0),
+) -> None:
+    """Word the job's progress anew from the counters of its shards, inside the caller's transaction.
+
+    Left as it is when somebody has done it less than `not_within` ago.
+    """
     job = Job.objects.get(pk=job_id)
     now = timezone.now()
+    if not_within and job.progress_at is not None and now - job.progress_at < not_within:
+        return
     counters = sum_counters(list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True)))
     progress = runner_class(job.type).progress(
         Snapshot(
