@@ -148,6 +148,7 @@ def test_private_keys_of_every_kind_are_read(openssh: OpenSshServer, algorithm: 
         connect(sftp_address(openssh, ssh_key=text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["openssh", "pkcs8-pem", "pkcs1-pem"])
 def test_private_key_with_a_passphrase_is_read(openssh: OpenSshServer, form: str) -> None:
     key = asyncssh.generate_private_key("ssh-rsa" if form == "pkcs1-pem" else "ssh-ed25519")
