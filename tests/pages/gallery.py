@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import events, jobs, transitions
 from sessions_app.models import Job, Shard, User
@@ -125,8 +127,7 @@ class Gallery:
         """A job at work; a few minutes old."""
         job = self.pending(job_type)
         transitions.move(job.pk, JobStatus.RUNNING)
-        job.refresh_from_db()
-        Job.objects.filter(pk=job.pk).update(started_at=job.started_at - timedelta(seconds=200))
+        Job.objects.filter(pk=job.pk).update(started_at=timezone.now() - timedelta(seconds=200))
         events.append(job.pk, [NewEvent("phase", {"phase": "connecting"})])
         Shard.objects.filter(job=job).update(counters=counters or {})
         refresh_progress(job.pk, current={"path": path})

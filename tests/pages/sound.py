@@ -1,6 +1,6 @@
 """What holds on every page, light and dark, on a desk and on a phone."""
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # no types
 from playwright.sync_api import Page
 
 _AXE = Axe()
@@ -28,7 +28,7 @@ def check_sound(page: Page) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate(_CHECKS) == [], f"{page.url} at {width} px"
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             found = _AXE.run(page).response["violations"]
             serious = [
                 (rule["id"], [node["html"][:200] for node in rule["nodes"]])

@@ -98,6 +98,17 @@ def test_page_is_sound_and_live_and_asks_no_other_host(
     check_sound(page)
 
 
+def test_page_is_live_by_itself_where_there_are_no_shared_workers(
+    shown: Shown, new_context: Callable[..., BrowserContext]
+) -> None:
+    context = new_context()
+    context.add_init_script("delete window.SharedWorker")
+    page = context.new_page()
+    with page.expect_request("**/api/events"):
+        page.goto(shown.address("transfer-running"))
+    live(page)
+
+
 def test_form_with_errors_is_sound_and_its_summary_has_the_focus(
     shown: Shown, page: Page, faults: Faults
 ) -> None:

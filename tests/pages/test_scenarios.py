@@ -88,7 +88,7 @@ def test_refresh_during_a_transfer_reconnects_to_the_moving_bar(yard: Yard, page
     assert bar(page) >= before
     live(page)
     drawn = bar(page)
-    until(lambda: page.wait_for_timeout(100) or bar(page) > drawn)
+    until(lambda: bar(page) > drawn)
     yard.link.bytes_per_s = None
     expect(page.locator("#job [data-part=badge]")).to_have_text("Completed")
     expect(page.locator("#percent")).to_have_text("100 %")
@@ -148,7 +148,7 @@ def test_strip_leads_from_every_page_to_the_job_as_it_stands_and_on_without_a_ga
     yard.link.bytes_per_s = None
     product.wait_for(job_id, "failed")
     last = last_seq(product, job_id)
-    expect(page.locator(f'#log li[data-seq="{last}"]')).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(f'#log li[data-seq="{last}"]')).to_be_visible()
     assert len(drawn) < last
     # The page shows the last 200 of what was there when it was drawn, and everything since.
     found = seqs(page)
@@ -170,12 +170,12 @@ def test_page_reconnects_by_itself_after_the_web_process_was_killed(
         at = seqs(page)[-1]
         (web,) = product.children("web")
         web.kill()
-        until(lambda: page.wait_for_timeout(100) or seqs(page)[-1] > at)  # noqa: B023
+        until(lambda: seqs(page)[-1] > at)  # noqa: B023
         live(page)
     yard.link.bytes_per_s = None
     expect(page.locator("#job [data-part=badge]")).to_have_text("Failed")
     last = last_seq(product, job_id)
-    expect(page.locator(f'#log li[data-seq="{last}"]')).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(f'#log li[data-seq="{last}"]')).to_be_visible()
     assert seqs(page) == list(range(1, last + 1))
 
 
