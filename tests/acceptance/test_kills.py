@@ -1,9 +1,11 @@
 """Whatever dies while a site is on its way: the job goes on, and the copy is the source."""
 
 import collections
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -75,6 +77,21 @@ def in_the_middle(product, job):
 def busy_worker(product):
     """The worker with an open SSH connection that has used most processor time."""
     return max(product.children("worker"), key=lambda worker: sum(worker.cpu_times()[:2]))
+
+
+def suspend(product, process):
+    """Stop a process, but not in the middle of a transaction: SQLite's one writer would stop everybody."""
+    while True:
+        process.suspend()
+        database = sqlite3.connect(product.folder / "data/haulier.sqlite3", timeout=1)
+        try:
+            with contextlib.closing(database):
+                database.execute("BEGIN IMMEDIATE")
+                database.rollback()
+            return
+        except sqlite3.OperationalError:
+            process.resume()
+            time.sleep(0.05)
 
 
 def test_killed_worker_sends_at_most_a_checkpoint_again(product, operations, sftp, slow_site, tmp_path):
@@ -180,7 +197,7 @@ def test_zombie_writes_nothing_more(product, operations, sftp, slow_site, tmp_pa
     )
     in_the_middle(product, job)
     zombie = busy_worker(product)
-    zombie.suspend()
+    suspend(product, zombie)
     try:
         product.wait_for(job)
         assert differences(slow_site, tmp_path / "host") == ""
