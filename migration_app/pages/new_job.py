@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from rest_framework.exceptions import ValidationError
 
+from migration_app.endpoints import SECRETS
 from migration_app.pages.badges import Badge, badge_of, title_of
 from migration_app.pages.forms import ConnectionForm, OptionsForm, ScanOptionsForm, TransferOptionsForm
 from migration_app.pages.frame import SignedRequest, page
@@ -19,6 +20,8 @@ from sessions_app.problems import flatten
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
+_MISSING = "Is needed."
+_NOTHING_GIVEN = ("This field is required.", "This field may not be blank.")
 
 
 class JobForm:
@@ -52,13 +55,20 @@ class JobForm:
     def errors(self) -> list[tuple[str, str, str]]:
         """For the summary: label, the field's id, and the message."""
         found = []
-        for form in (*self.connections.values(), self.options):
+        for heading, form in (*self.fieldsets, ("", self.options)):
+            # With one side there is nothing to tell apart.
+            where = f"{heading} – " if heading and len(self.sides) > 1 else ""
             for name, messages in form.errors.items():
                 bound = form[name] if name in form.fields else None
-                label = str(bound.label) if bound else ""
+                label = f"{where}{bound.label}" if bound else ""
                 place = bound.id_for_label or bound.auto_id if bound else ""
                 found += [(label, place, str(message)) for message in messages]
         return found
+
+    @property
+    def drops_secrets(self) -> bool:
+        """Whether a secret was sent, which the page does not give back."""
+        return any(side.cleaned_data.get(name) for side in self.connections.values() for name in SECRETS)
 
     def is_valid(self) -> bool:
         """Whether the texts can be handed on; all are asked, so that all errors show at once."""
@@ -99,7 +109,7 @@ class JobForm:
                 name = "exclusions"
             for message in messages:
                 if name in form.fields:
-                    form.add_error(name, message)
+                    form.add_error(name, _MISSING if message in _NOTHING_GIVEN else message)
                 elif name in ("", "non_field_errors"):
                     form.add_error(None, message)
                 else:

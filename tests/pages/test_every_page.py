@@ -122,7 +122,7 @@ def test_form_with_errors_is_sound_and_its_summary_has_the_focus(
     expect(page.locator("#errors")).to_be_focused()
     assert "hunter2" not in page.content()
     check_sound(page)
-    page.locator("#errors").get_by_role("link", name="Host").first.click()
+    page.locator("#errors").get_by_role("link", name="From – Host").click()
     expect(source.get_by_label("Host")).to_be_focused()
 
 

@@ -115,7 +115,14 @@ def test_what_a_form_of_sftp_needs_is_said_field_by_field(signed_in: Client) -> 
 def test_an_empty_form_says_what_is_missing(signed_in: Client) -> None:
     text = signed_in.post("/new/scan", {}).content.decode()
     assert "Nothing was started" in text
+    assert "enter them again" not in text
     assert not Job.objects.exists()
+    text = signed_in.post(
+        "/new/transfer", sftp(FROM, root_path="") | {f"{TO}-protocol": "local"}
+    ).content.decode()
+    assert beside(text, f"id_{FROM}-root_path") == beside(text, f"id_{TO}-root_path") == "Is needed."
+    assert "From – Folder: Is needed." in text
+    assert "To – Folder: Is needed." in text
 
 
 def test_patterns_that_cannot_be_read_are_refused_beside_their_field(
