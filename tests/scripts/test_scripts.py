@@ -109,17 +109,8 @@ def test_port_in_use_is_answered_by_one_sentence(tmp_path):
 
 def test_skipped_test_fails_in_ci_and_nowhere_else(tmp_path):
     (tmp_path / "test_skipping.py").write_text("import pytest\ndef test_it(): pytest.skip('not today')\n")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.no_skips",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir=.",
-    ]
+    without = [option for name in ("cacheprovider", "django", "xdist") for option in ("-p", f"no:{name}")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.no_skips", "--rootdir=.", *without]
     here = run(*command, folder=tmp_path, CI="", PYTHONPATH=str(ROOT))
     there = run(*command, folder=tmp_path, CI="true", PYTHONPATH=str(ROOT))
     assert here.returncode == 0, here.stdout
