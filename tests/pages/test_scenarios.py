@@ -223,3 +223,27 @@ def test_eight_tabs_are_live_over_one_stream(yard: Yard, new_context: Callable[.
         for tab in tabs:
             expect(tab.locator("#job [data-part=badge]")).to_have_text("Completed")
         assert len(streams) == 1
+
+
+def test_silent_server_makes_a_page_say_from_when_its_numbers_are_until_it_speaks_again(
+    yard: Yard, page: Page, faults: Faults
+) -> None:
+    faults.expected = ("Failed to load resource",)
+    job_id = yard.transfer(yard.big_tree())
+    page.goto(f"{yard.product.url}/jobs/{job_id}")
+    live(page)
+    rate = page.locator('[data-number="rate"] dd')
+    expect(rate).to_have_text(re.compile("/s$"))
+    (web,) = yard.product.children("web")
+    web.suspend()
+    try:
+        expect(page.locator("#link")).to_have_attribute("data-link", "offline")
+        expect(page.locator("#stale")).to_have_text(re.compile(r"^as of \d\d:\d\d:\d\d$"))
+        expect(rate).to_have_text("–")
+        expect(page.locator('[data-number="left"] dd')).to_have_text("–")
+        assert bar(page) < 100
+    finally:
+        web.resume()
+    live(page)
+    expect(page.locator("#stale")).to_be_hidden()
+    expect(rate).to_have_text(re.compile("/s$"))
