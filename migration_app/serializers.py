@@ -43,6 +43,12 @@ class StrictSerializer(serializers.Serializer[Any]):
 class Text(serializers.CharField):
     """A string, taken as it is: numbers are none, and no blank is cut off."""
 
+    default_error_messages = {
+        "required": "Is needed.",
+        "blank": "Is needed.",
+        "max_length": "Must not be longer than {max_length} characters.",
+    }
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, **kwargs)
 
@@ -55,6 +61,11 @@ class Text(serializers.CharField):
 
 class Whole(serializers.IntegerField):
     """A whole number; neither a string nor true."""
+
+    default_error_messages = {
+        "max_value": "Must not be more than {max_value}.",
+        "min_value": "Must not be less than {min_value}.",
+    }
 
     def to_internal_value(self, data: Any) -> int:
         """The number."""
@@ -113,6 +124,22 @@ class ConnSerializer(StrictSerializer):
     endpoint_url = NotYet("")
     implicit = NotYet(False)
 
+    def to_internal_value(self, data: Any) -> Any:
+        """As usual; what SFTP needs besides is told together with all else that is wrong."""
+        is_sftp = isinstance(data, dict) and BUILT.get(str(data.get("protocol"))) == "sftp"
+        missing = {
+            name: ["Is needed for SFTP."] for name in ("host", "username") if is_sftp and not data.get(name)
+        }
+        try:
+            found = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            if isinstance(error.detail, dict):
+                raise serializers.ValidationError({**error.detail, **missing}) from None
+            raise
+        if missing:
+            raise serializers.ValidationError(missing)
+        return found
+
     def validate_protocol(self, value: str) -> str:
         """One that this version speaks."""
         if value not in PROTOCOLS:
@@ -164,9 +191,6 @@ class ConnSerializer(StrictSerializer):
         user: User = self.context["user"]
         if attrs["protocol"] == "local":
             return self._validated_local(attrs, user)
-        missing = [name for name in ("host", "username") if not attrs[name]]
-        if missing:
-            raise serializers.ValidationError({name: ["Is needed for SFTP."] for name in missing})
         return attrs
 
     def _validated_local(self, attrs: Json, user: User) -> Json:

@@ -20,8 +20,6 @@ from sessions_app.problems import flatten
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
-_MISSING = "Is needed."
-_NOTHING_GIVEN = ("This field is required.", "This field may not be blank.")
 
 
 class JobForm:
@@ -109,7 +107,7 @@ class JobForm:
                 name = "exclusions"
             for message in messages:
                 if name in form.fields:
-                    form.add_error(name, _MISSING if message in _NOTHING_GIVEN else message)
+                    form.add_error(name, message)
                 elif name in ("", "non_field_errors"):
                     form.add_error(None, message)
                 else:

@@ -90,7 +90,7 @@ def test_errors_stand_beside_their_fields_and_in_a_summary_that_takes_the_focus(
     assert not Job.objects.exists()
     expected = {
         f"id_{FROM}-host": "Must be a host name or an IP address, without a port or a path.",
-        f"id_{FROM}-port": "Ensure this value is less than or equal to 65535.",
+        f"id_{FROM}-port": "Must not be more than 65535.",
         f"id_{FROM}-root_path": "Must be an absolute path: it starts with a slash.",
     }
     summary = text[text.index('id="errors"') : text.index('class="sides"')]
