@@ -60,6 +60,7 @@ def test_large_file_arrives_whole(route: tuple[Opener, Opener], tmp_path: Path) 
     assert seen(tmp_path / "to") == seen(tmp_path / "from")
 
 
+@pytest.mark.slow
 def test_thousands_of_small_files_arrive(route: tuple[Opener, Opener], tmp_path: Path) -> None:
     for number in range(5000):
         path = tmp_path / "from" / f"{number % 20}" / f"{number % 400}" / f"{number}.txt"
