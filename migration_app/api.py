@@ -1,13 +1,18 @@
-"""The endpoints that start migrations; what becomes of them is under `/api/sessions`."""
+"""The endpoints that start migrations, and what a session has beside those that the engine serves."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
+from uuid import UUID
 
+from django.shortcuts import get_object_or_404
 from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
+from migration_app import files
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from sessions_app import listing
 from sessions_app.channels import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.jobs import IdempotencyConflict
@@ -50,3 +55,19 @@ class TransferViewSet(SubmitViewSet):
     """`/api/transfer` and `/api/transfer/stream`."""
 
     start = staticmethod(submit_transfer)
+
+
+class FilesView(APIView):
+    """`/api/sessions/{id}/files`."""
+
+    def get(self, request: Request, pk: UUID) -> Response:
+        """A page of the job's files, in the order of the walk."""
+        user: Any = request.user
+        job = get_object_or_404(Job.objects.owned_by(user), pk=pk)
+        query = request.query_params
+        rows = files.filtered(files.files_of(job.pk), query)
+        found, cursor = files.page(rows, query)
+        headers = {"X-Total-Count": str(rows.count())}
+        if cursor is not None:
+            headers["Link"] = listing.next_link(request.path, query, cursor)
+        return Response([files.file_json(row) for row in found], headers=headers)

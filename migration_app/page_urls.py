@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from migration_app.pages import job_pages, new_job, sign_in
+from migration_app.pages import file_page, job_pages, new_job, sign_in
 
 urlpatterns = [
     path("", new_job.start, name="start"),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("jobs/delete-finished", job_pages.delete_finished, name="delete-finished"),
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),
     path("jobs/<uuid:job_id>/log", job_pages.log, name="job-log"),
+    path("jobs/<uuid:job_id>/files", file_page.job_files, name="job-files"),
     path("jobs/<uuid:job_id>/cancel", job_pages.cancel, name="cancel-job"),
     path("jobs/<uuid:job_id>/delete", job_pages.delete_job, name="delete-job"),
 ]

@@ -2,11 +2,13 @@
 
 from django.urls import re_path
 
-from migration_app.api import ScanViewSet, TransferViewSet
+from migration_app.api import FilesView, ScanViewSet, TransferViewSet
+from sessions_app.urls import JOB_ID
 
 urlpatterns = [
     re_path(r"^api/scan/?$", ScanViewSet.as_view({"post": "submit"})),
     re_path(r"^api/scan/stream/?$", ScanViewSet.as_view({"post": "stream"})),
     re_path(r"^api/transfer/?$", TransferViewSet.as_view({"post": "submit"})),
     re_path(r"^api/transfer/stream/?$", TransferViewSet.as_view({"post": "stream"})),
+    re_path(rf"^api/sessions/{JOB_ID}/files/?$", FilesView.as_view()),
 ]

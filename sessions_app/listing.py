@@ -1,4 +1,4 @@
-"""Lists of jobs: filters and cursor pages."""
+"""Lists of jobs: filters and cursor pages; limit and `Link` also serve the lists of other rooms."""
 
 import base64
 import binascii
@@ -51,7 +51,7 @@ def _instant(query: QueryDict, name: str) -> datetime:
 
 def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None]:
     """A page, newest first, and the next one's cursor; raises ValidationError for a bad limit or cursor."""
-    limit = _limit(query)
+    limit = limit_of(query)
     jobs = jobs.select_related("owner").order_by("-created_at", "-id")
     if text := query.get("cursor"):
         created_at, job_id = _decode(text)
@@ -64,7 +64,8 @@ def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None
     return found[:limit], base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _limit(query: QueryDict) -> int:
+def limit_of(query: QueryDict) -> int:
+    """How many rows a page has; raises ValidationError."""
     text = query.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST:
         raise ValidationError({"limit": [f"Must be a whole number from 1 to {MOST}."]})

@@ -129,6 +129,8 @@ class Runner(ABC):
     """One type of job. A new instance serves each shard."""
 
     type: ClassVar[str]
+    links: ClassVar[tuple[str, ...]] = ()
+    """What there is below the address of such a job, beside its events."""
 
     @abstractmethod
     def prepare(self, context: ShardContext) -> None:
@@ -159,6 +161,11 @@ def runner_class(job_type: str) -> type[Runner]:
     if not (isinstance(found, type) and issubclass(found, Runner)):
         raise TypeError(f"{settings.JOB_RUNNERS[job_type]} is not a Runner.")
     return found
+
+
+def links_of(job_type: str) -> tuple[str, ...]:
+    """What there is below the address of a job; nothing for a type that no code runs any more."""
+    return runner_class(job_type).links if job_type in settings.JOB_RUNNERS else ()
 
 
 def sum_counters(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sessions_app.models import Job
+from sessions_app.runners import links_of
 
 Json = dict[str, Any]
 
@@ -33,7 +34,7 @@ def job_json(job: Job) -> Json:
         "client_ip": job.client_ip,
         "attempt": job.attempt,
         "parent": str(job.parent_id) if job.parent_id else None,
-        "links": {"self": base, "events": f"{base}/events"},
+        "links": {"self": base, **{name: f"{base}/{name}" for name in ("events", *links_of(job.type))}},
     }
     if job.result is not None:
         found[f"{job.type}_result"] = job.result

@@ -4,7 +4,7 @@ from django.urls import path, re_path
 
 from sessions_app.views import EventsView, SessionViewSet, health
 
-_UUID = r"(?P<pk>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
+JOB_ID = r"(?P<pk>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 
 urlpatterns = [
     path("health", health, name="health"),
@@ -12,10 +12,10 @@ urlpatterns = [
     re_path(r"^api/sessions/?$", SessionViewSet.as_view({"get": "list", "delete": "clear"})),
     re_path(r"^api/sessions/active/?$", SessionViewSet.as_view({"get": "active"})),
     re_path(
-        rf"^api/sessions/{_UUID}/?$",
+        rf"^api/sessions/{JOB_ID}/?$",
         SessionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
         name="session",
     ),
-    re_path(rf"^api/sessions/{_UUID}/events/?$", EventsView.as_view()),
+    re_path(rf"^api/sessions/{JOB_ID}/events/?$", EventsView.as_view()),
     re_path(r"^api/events/?$", EventsView.as_view()),
 ]

@@ -26,6 +26,7 @@ class ScanRunner(Runner):
     """params: endpoint, root, exclusions, include_hidden, detect_cms."""
 
     type = "scan"
+    links = ("files",)
 
     def prepare(self, context: ShardContext) -> None:
         """List the tree. The cursor holds the open folders and the next number, so a scan goes on where it was."""

@@ -82,6 +82,7 @@ class TransferRunner(Runner):
     """params: source, source_root, destination, destination_root, claim, exclusions, verify_after_transfer, method."""
 
     type = "transfer"
+    links = ("files",)
 
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on."""

@@ -5,6 +5,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from migration_app import manifest
+from migration_app.manifest import Row
+from migration_app.models import EntryAction, EntryState
+from migration_app.storages.base import Entry, Kind
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import events, jobs, transitions
 from sessions_app.models import Job, Shard, User
@@ -146,6 +150,16 @@ class Gallery:
         found = [NewEvent("file_failed", {"path": path, "error": error}) for path in paths]
         events.append(job.pk, found)
 
+    def list_files(self, job: Job, *paths: bytes) -> None:
+        """Rows of the manifest, all of them failed."""
+        error = "Permission denied by the server; the account may not read it."
+        entries = [Entry(path, Kind.FILE, 40_960) for path in paths]
+        rows = [
+            Row(number, entry, EntryAction.CREATE, EntryState.FAILED, error)
+            for number, entry in enumerate(entries, 1)
+        ]
+        manifest.add(job.pk, rows)
+
     def ended(self, job: Job, result: Json, error: str = "") -> Job:
         """The job with its result."""
         target = JobStatus.FAILED if error else JobStatus.COMPLETED
@@ -190,6 +204,8 @@ class Gallery:
         events.append(
             found["hostile"].pk, [NewEvent("log", {"level": "warning", "message": f"Left out: {HOSTILE}."})]
         )
+        for job in (found["hostile"], failing):
+            self.list_files(job, HOSTILE.encode(), b"wp-content/a.jpg")
         found["scan-pending"] = self.pending("scan")
         found["transfer-waiting"] = self.waiting()
         found["transfer-comparing"] = self.running("transfer", {"connected": 1, "total_files": 90})

@@ -35,6 +35,7 @@ PAGES = {
     "not found": "nowhere",
     "log": "jobs/{transfer-failed}/log",
     "hostile log": "jobs/{hostile}/log",
+    "files": "jobs/{transfer-failed}/files?q=wp-content",
     "cancel": "jobs/{transfer-running}/cancel",
     "nothing to cancel": "jobs/{scan-failed}/cancel",
     "delete": "jobs/{transfer-failed}/delete",

@@ -50,7 +50,7 @@ def gallery(owner: User) -> dict[str, Job]:
 
 
 def addresses(job: Job) -> Iterator[str]:
-    for page in ("", "/log", "/cancel", "/delete"):
+    for page in ("", "/log", "/files", "/cancel", "/delete"):
         yield f"/jobs/{job.pk}{page}"
 
 
