@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from migration_app import files
+from migration_app.probing import probe
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import listing
 from sessions_app.channels import job_channel
@@ -71,3 +72,12 @@ class FilesView(APIView):
         if cursor is not None:
             headers["Link"] = listing.next_link(request.path, query, cursor)
         return Response([files.file_json(row) for row in found], headers=headers)
+
+
+class ProbeView(APIView):
+    """`/api/probe`: a connection tried out; one that fails is an answer too."""
+
+    def post(self, request: Request) -> Response:
+        """ProbeResult."""
+        user: Any = request.user
+        return Response(probe(user, request.data))

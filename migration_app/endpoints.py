@@ -21,9 +21,16 @@ SECRETS = ("password", "ssh_key", "passphrase")
 
 def store(job: Job, config: Json) -> Endpoint:
     """Write the endpoint of one side of a job; secrets are sealed."""
-    return Endpoint.objects.create(
-        owner_id=job.owner_id,
-        job=job,
+    endpoint = unsaved(job.owner_id, config)
+    endpoint.job = job
+    endpoint.save(force_insert=True)
+    return endpoint
+
+
+def unsaved(owner_id: int, config: Json) -> Endpoint:
+    """The endpoint of a validated request, not written yet."""
+    return Endpoint(
+        owner_id=owner_id,
         protocol=config["protocol"],
         host=config["host"],
         port=config["port"],
@@ -64,7 +71,11 @@ class Side:
 
 def side(endpoint_id: int, root: str) -> Side:
     """The side that a job's parameters name. Raises Endpoint.DoesNotExist, secrets.CannotOpen."""
-    endpoint = Endpoint.objects.get(pk=endpoint_id)
+    return side_of(Endpoint.objects.get(pk=endpoint_id), root)
+
+
+def side_of(endpoint: Endpoint, root: str) -> Side:
+    """The side of an endpoint, stored or not. Raises secrets.CannotOpen."""
     opened = secrets.unseal(endpoint.sealed)
     is_local = endpoint.protocol == "local"
     address = base.Address(

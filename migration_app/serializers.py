@@ -292,3 +292,12 @@ class TransferRequestSerializer(StrictSerializer):
         if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
             raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
         return attrs
+
+
+def validated(serializer_class: type[StrictSerializer], user: User, data: Any) -> Json:
+    """The validated form of a request's body. Raises ValidationError."""
+    if not isinstance(data, dict):
+        raise serializers.ValidationError("The body must be a JSON object.")
+    serializer = serializer_class(data=data, context={"user": user})
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)

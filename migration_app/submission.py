@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from migration_app import endpoints
-from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
+from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer, validated
 from sessions_app import jobs
 from sessions_app.models import Job, User
 from sessions_app.runners import Submission
@@ -45,7 +45,7 @@ class RequestMeta:
 
 def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
     """A scan, and whether it is new. Raises ValidationError, jobs.IdempotencyConflict."""
-    request = _validated(ScanRequestSerializer, user, data)
+    request = validated(ScanRequestSerializer, user, data)
     config = request["server_config"]
     params = {
         "root": config["root_path"],
@@ -64,7 +64,7 @@ def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
 
 def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
     """A transfer, and whether it is new. Raises ValidationError, jobs.IdempotencyConflict."""
-    request = _validated(TransferRequestSerializer, user, data)
+    request = validated(TransferRequestSerializer, user, data)
     source, destination = request["source_config"], request["dest_config"]
     params = {
         "source_root": source["root_path"],
@@ -86,14 +86,6 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "dest_config": endpoints.public(destination),
     }
     return jobs.submit(submission, with_rows=with_rows)
-
-
-def _validated(serializer_class: type[Any], user: User, data: Any) -> Json:
-    if not isinstance(data, dict):
-        raise ValidationError("The body must be a JSON object.")
-    serializer = serializer_class(data=data, context={"user": user})
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 def _submission(

@@ -1,6 +1,7 @@
 """What every storage is: entries, addresses, and the operations, which answer by callbacks so that many run at once."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -72,6 +73,24 @@ class Address:
     """Of `local`: folders it never reaches, as the data directory."""
 
 
+@dataclass(slots=True)
+class Trace:
+    """How a connection comes about, for who wants to see: filled while it is made, also by one that fails."""
+
+    reached: dict[str, float] = field(default_factory=dict)
+    """When each stage was over, by the clock of `time.monotonic`, in their order; of SFTP: name, port, handshake,
+    host_key, login, session."""
+    host_key: HostKey | None = None
+    """The last one that was shown, taken or not."""
+
+    def reach(self, stage: str) -> None:
+        """A stage is over; one that is reached again starts the rest over, as a second attempt does."""
+        if stage in self.reached:
+            for later in list(self.reached)[list(self.reached).index(stage) :]:
+                del self.reached[later]
+        self.reached[stage] = time.monotonic()
+
+
 Guard = Callable[[], bool]
 """Asked before anything is sent: False means that the lease is over and nothing more may leave."""
 
@@ -86,6 +105,16 @@ class FolderListing:
 
     entries: list[Entry]
     problems: list[tuple[bytes, StorageError]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a server says of itself, to be shown; nothing is decided by it."""
+
+    sftp_version: int | None = None
+    extensions: tuple[str, ...] = ()
+    compression_types: tuple[str, ...] = ()
+    has_shell: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +187,7 @@ class Storage(ABC):
         self.capabilities = Capabilities()
         self.host_key: HostKey | None = None
         """Of an SSH server, once connected."""
+        self.trace = Trace()
 
     @property
     @abstractmethod
@@ -175,6 +205,10 @@ class Storage(ABC):
     @abstractmethod
     def abort(self, reason: str = "The connection was dropped.") -> None:
         """Drop the connection at once: nothing more leaves; what is outstanding answers ConnectionLost."""
+
+    async def features(self) -> Features:
+        """What the server says of itself; asks it whether it has a shell."""
+        return Features()
 
     @abstractmethod
     async def root_entry(self) -> Entry:

@@ -2,12 +2,13 @@
 
 import asyncio
 import base64
+import secrets
 import socket
 from collections.abc import Sequence
 
 import asyncssh
 
-from migration_app.storages.base import CONNECT_S, Address, Guard, HostKey, HostKeyPolicy
+from migration_app.storages.base import CONNECT_S, Address, Guard, HostKey, HostKeyPolicy, Trace
 from migration_app.storages.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -22,6 +23,8 @@ from migration_app.storages.sftp.wire import SftpWire, readable
 DEFAULT_PORT = 22
 CHANNEL_WINDOW = 16 * 1024 * 1024
 LARGEST_PACKET = 128 * 1024
+SHELL_S = 3.0
+MOST_SAID = 64 * 1024
 # With AES-NI a third faster than chacha20, which OpenSSH would prefer.
 CIPHERS = (
     "aes128-gcm@openssh.com",
@@ -46,7 +49,8 @@ _family_of: dict[str, tuple[str, ...]] = {}
 class _Client(asyncssh.SSHClient):
     """Judges the host key, and gives the password to servers that ask for it as one of several questions."""
 
-    def __init__(self, where: str, address: Address) -> None:
+    def __init__(self, where: str, address: Address, trace: Trace) -> None:
+        self.trace = trace
         self.host_key: HostKey | None = None
         self.refusal: HostKeyRejected | None = None
         self._where = where
@@ -72,10 +76,17 @@ class _Client(asyncssh.SSHClient):
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Whether the key is taken; asyncssh asks before it authenticates."""
         algorithm = key.get_algorithm()
-        self.host_key = HostKey(algorithm, key.get_fingerprint("sha256"))
+        self.host_key = self.trace.host_key = HostKey(algorithm, key.get_fingerprint("sha256"))
+        self.trace.reach("handshake")
         sentence = self._objection(self.host_key)
         self.refusal = HostKeyRejected(sentence) if sentence else None
+        if self.refusal is None:
+            self.trace.reach("host_key")
         return self.refusal is None
+
+    def auth_completed(self) -> None:
+        """The server has let us in."""
+        self.trace.reach("login")
 
     def _objection(self, key: HostKey) -> str:
         policy, found = self._policy, f"{key.algorithm} {key.fingerprint}"
@@ -94,7 +105,7 @@ class _Client(asyncssh.SSHClient):
 
 
 async def open_wire(
-    address: Address, guard: Guard
+    address: Address, guard: Guard, trace: Trace
 ) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
     """Connect and start SFTP within CONNECT_S.
 
@@ -106,13 +117,18 @@ async def open_wire(
     try:
         async with asyncio.timeout(CONNECT_S):
             keys = await _keys(address)
-            return await _find_key(address, port, where, keys, guard)
+            return await _find_key(address, port, where, keys, guard, trace)
     except Exception as error:
         raise _translated(error, address, where) from error
 
 
 async def _find_key(
-    address: Address, port: int, where: str, keys: list[asyncssh.SSHKey] | None, guard: Guard
+    address: Address,
+    port: int,
+    where: str,
+    keys: list[asyncssh.SSHKey] | None,
+    guard: Guard,
+    trace: Trace,
 ) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
     """Connect; when one key is wanted and the server shows another, see whether it has that one too.
 
@@ -120,7 +136,7 @@ async def _find_key(
     """
     wanted = address.host_keys.demanded or address.host_keys.pinned
     known = _family_of.get(wanted) if wanted else None
-    client = _Client(where, address)
+    client = _Client(where, address, trace)
     try:
         found = await _attempt(
             address, port, where, keys, guard, client, [known] if known else [*KEY_FAMILIES]
@@ -129,20 +145,22 @@ async def _find_key(
         if wanted is None or _family_of.pop(wanted, None) is None:
             raise
         # The server has no key of that family any more: the refusal should name the one that it has.
-        return await _find_key(address, port, where, keys, guard)
+        return await _find_key(address, port, where, keys, guard, trace)
     except HostKeyRejected as refusal:
-        seen = client.host_key
+        seen, reached = client.host_key, dict(trace.reached)
         if wanted is None or seen is None:
             raise
         for family in KEY_FAMILIES:
             if family == known or seen.algorithm in family:
                 continue
             try:
-                found = await _attempt(address, port, where, keys, guard, _Client(where, address), [family])
+                other = _Client(where, address, trace)
+                found = await _attempt(address, port, where, keys, guard, other, [family])
             except (HostKeyRejected, *_NO_SUCH_KEY):
                 continue  # another key, or none of this family
             _family_of[wanted] = family
             return found
+        trace.host_key, trace.reached = seen, reached
         raise refusal
     return found
 
@@ -159,7 +177,7 @@ async def _attempt(
     connection: asyncssh.SSHClientConnection | None = None
     link: GuardedSocket | None = None
     try:
-        link = await connect_socket(address.host, port, guard)
+        link = await connect_socket(address.host, port, guard, client.trace.reach)
         connection = await asyncssh.connect(
             address.host,
             port,
@@ -182,6 +200,7 @@ async def _attempt(
             login_timeout=2 * CONNECT_S,
         )
         wire = await _start(connection, where, guard)
+        client.trace.reach("session")
     except BaseException as error:
         if connection is not None:
             connection.abort()
@@ -262,3 +281,26 @@ def _translated(error: Exception, address: Address, where: str) -> StorageError:
     if isinstance(error, asyncssh.Error):
         return ConnectFailed(f"{where} does not speak SSH with us: {readable(error.reason)}.")
     return ConnectFailed(f"{where} cannot be used ({type(error).__name__}).")
+
+
+async def has_shell(connection: asyncssh.SSHClientConnection) -> bool:
+    """Whether commands can be run: an account for SFTP alone refuses, or answers with something else."""
+    word = secrets.token_hex(8)
+    said = ""
+    try:
+        async with asyncio.timeout(SHELL_S):
+            # A refusal may repeat the command, but only a shell takes the quotes away.
+            process = await connection.create_process(
+                f"echo {word[:8]}''{word[8:]}", errors="replace", stdin=asyncssh.DEVNULL
+            )
+            try:
+                while word not in said and len(said) < MOST_SAID:
+                    if not (piece := await process.stdout.read(MOST_SAID)):
+                        break
+                    said += piece
+            finally:
+                process.close()
+    except (asyncssh.Error, OSError):
+        # TimeoutError is an OSError.
+        return False
+    return word in said

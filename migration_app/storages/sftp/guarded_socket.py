@@ -35,10 +35,16 @@ class GuardedSocket(socket.socket):
         return super().sendmsg(*arguments)
 
 
-async def connect_socket(host: str, port: int, may_send: Callable[[], bool]) -> GuardedSocket:
-    """Connect to the first address of a name that answers; raises OSError."""
+async def connect_socket(
+    host: str, port: int, may_send: Callable[[], bool], reached: Callable[[str], None] = lambda _: None
+) -> GuardedSocket:
+    """Connect to the first address of a name that answers; raises OSError.
+
+    `reached` is told when the `name` is resolved and the `port` has answered.
+    """
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    reached("name")
     error: OSError = ConnectionRefusedError()
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         link = GuardedSocket(family, kind, protocol)
@@ -56,5 +62,6 @@ async def connect_socket(host: str, port: int, may_send: Callable[[], bool]) -> 
             link.close()
             raise
         else:
+            reached("port")
             return link
     raise error

@@ -13,6 +13,7 @@ from migration_app.storages.base import (
     Answer,
     Capabilities,
     Entry,
+    Features,
     FolderListing,
     Guard,
     Kind,
@@ -34,7 +35,7 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.names import path_refusal, shown
 from migration_app.storages.sftp import packets
-from migration_app.storages.sftp.connection import open_wire
+from migration_app.storages.sftp.connection import has_shell, open_wire
 from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
@@ -70,7 +71,7 @@ class SftpStorage(Storage):
     async def connect(self) -> None:
         """See Storage."""
         # The guard is asked through this object: a pool hands it to the next lease.
-        found = await open_wire(self.address, lambda: self.guard())  # noqa: PLW0108
+        found = await open_wire(self.address, lambda: self.guard(), self.trace)  # noqa: PLW0108
         self._connection, self._wire, self.host_key = found
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
@@ -79,6 +80,18 @@ class SftpStorage(Storage):
             link_times=b"lsetstat@openssh.com" in extensions,
             earliest_mtime=0,
             latest_mtime=packets.LATEST_MTIME,
+        )
+
+    async def features(self) -> Features:
+        """See Storage."""
+        if self._connection is None or self._wire is None:
+            return Features()
+        compression = self._connection.get_extra_info("send_compression")
+        return Features(
+            sftp_version=packets.SFTP_VERSION,
+            extensions=tuple(sorted(name.decode("utf-8", "replace") for name in self._wire.extensions)),
+            compression_types=(compression,) if compression else (),
+            has_shell=await has_shell(self._connection),
         )
 
     async def close(self) -> None:

@@ -1,0 +1,111 @@
+"""A connection tried out for somebody who waits: from a request to the ProbeResult of the HTTP contract."""
+
+from typing import Any
+
+from migration_app import endpoints, secrets
+from migration_app.endpoints import Side
+from migration_app.engine.probe import Probe, probe_storage, verdict
+from migration_app.models import Endpoint
+from migration_app.serializers import ConnSerializer, validated
+from migration_app.storages.errors import HostKeyRejected, StorageError
+from migration_app.visits import visit
+from sessions_app.models import User
+
+Json = dict[str, Any]
+
+
+def probe(user: User, data: Any) -> Json:
+    """ProbeResult for a Conn; an unknown host key is pinned. Raises ValidationError, visits.Busy."""
+    config = validated(ConnSerializer, user, data)
+    return probe_endpoint(user, endpoints.unsaved(user.pk, config), config["root_path"])
+
+
+def probe_endpoint(user: User, endpoint: Endpoint, root: str) -> Json:
+    """ProbeResult for an endpoint, stored or not. Raises visits.Busy."""
+    try:
+        side = endpoints.side_of(endpoint, root)
+    except secrets.CannotOpen as error:
+        return _result(endpoint.protocol, root, Probe(error=StorageError(str(error))), status=None)
+    found = visit(user, side, probe_storage)
+    status = _host_key_status(side, found)
+    if status == "new" and found.host_key is not None and found.error is None:
+        try:
+            endpoints.pin(endpoint, found.host_key)
+        except HostKeyRejected as error:
+            found.error, status = error, "changed"
+    return _result(endpoint.protocol, root, found, status=status)
+
+
+def _host_key_status(side: Side, found: Probe) -> str | None:
+    policy, key = side.address.host_keys, found.host_key
+    if key is None:
+        return None
+    wanted = policy.demanded or policy.pinned
+    if wanted is None:
+        return "new"
+    return "known" if wanted == key.fingerprint else "changed"
+
+
+def _result(protocol: str, root: str, found: Probe, *, status: str | None) -> Json:
+    features = found.features
+    result: Json = {
+        "success": found.error is None,
+        "protocol": protocol,
+        "verdict": verdict(found, root),
+        "badges": _badges(protocol, found),
+        "stages": [
+            {
+                "name": stage.name,
+                "state": stage.state,
+                "duration_ms": _ms(stage.duration_s),
+                "message": stage.message,
+            }
+            for stage in found.stages
+        ],
+        "capabilities": {
+            "shell_available": features.has_shell,
+            "compression_types": list(features.compression_types),
+            "mlsd_supported": False,
+            "fxp_allowed": False,
+            "can_read": found.can_read,
+            "can_write": found.can_write,
+            "can_list": found.can_list,
+            "extensions": list(features.extensions),
+        },
+        "performance": {
+            "latency": round(found.latency_s * 1e9),
+            "latency_ms": _ms(found.latency_s),
+            "upload_speed": round(found.upload_bps / 1e6, 3),
+            "download_speed": round(found.download_bps / 1e6, 3),
+            "connection_time": round(found.connection_s * 1e9),
+            "connection_time_ms": _ms(found.connection_s),
+        },
+    }
+    if found.error is not None:
+        result["error_message"] = str(found.error)
+    if features.sftp_version is not None:
+        result["capabilities"]["sftp_version"] = features.sftp_version
+    if found.host_key is not None:
+        key = found.host_key
+        result["host_key"] = {"algorithm": key.algorithm, "fingerprint": key.fingerprint, "status": status}
+    return result
+
+
+def _badges(protocol: str, found: Probe) -> list[str]:
+    if found.error is not None:
+        return []
+    version = f" {found.features.sftp_version}" if found.features.sftp_version is not None else ""
+    have = {
+        "This machine" if protocol == "local" else f"{protocol.upper()}{version}": True,
+        "Lists": found.can_list,
+        "Reads": found.can_read,
+        "Writes": found.can_write,
+        "Shell": found.features.has_shell,
+        "Atomic rename": "posix-rename@openssh.com" in found.features.extensions,
+        "Flushes to disk": "fsync@openssh.com" in found.features.extensions,
+    }
+    return [name for name, is_there in have.items() if is_there]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
