@@ -117,10 +117,10 @@ class ScanOptionsForm(OptionsForm):
         help_text="A site without its .htaccess is broken.",
     )
     detect_cms = forms.BooleanField(
-        label="Look for WordPress",
+        label="Look what kind of site it is",
         required=False,
         initial=True,
-        help_text="Reads its version and the name of its database, never a password.",
+        help_text="WordPress, Joomla, Drupal and others: reads version and database name, never a password.",
     )
 
 

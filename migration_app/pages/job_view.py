@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from migration_app.cms import systems
 from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
 from migration_app.pages.frame import percent_of
@@ -17,7 +18,6 @@ Json = dict[str, Any]
 LOG_ROWS = 200
 FAILURE_ROWS = 100
 TYPE_ROWS = 12
-CMS_NAMES = {"wordpress": "WordPress"}
 
 PHASES = {
     "scan": (("connecting", "Connect"), ("scanning", "Scan")),
@@ -202,7 +202,7 @@ class JobView:
     def cms_name(self) -> str:
         """What a scan found the site to be made with."""
         found = str(((self.result or {}).get("cms_detection") or {}).get("type", ""))
-        return CMS_NAMES.get(found, found)
+        return systems.NAMES.get(found, found)
 
     @property
     def file_types(self) -> list[Json]:

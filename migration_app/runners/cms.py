@@ -1,11 +1,12 @@
 """What kind of site a scanned tree holds: reads the few files that tell, never a password."""
 
 import posixpath
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from functools import partial
 
-from migration_app.cms import wordpress
+from migration_app.cms import systems
 from migration_app.cms.base import Cms
+from migration_app.cms.php import MOST_READ
 from migration_app.paths import path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.storages.base import Reader, Storage, ask
@@ -13,10 +14,9 @@ from migration_app.storages.errors import ConnectionLost, StorageError
 from sessions_app.runners import Json, ShardContext
 
 
-def detect_cms(context: ShardContext, marks: set[bytes]) -> Json:
+def detect_cms(context: ShardContext, marks: set[bytes], types: Container[str]) -> Json:
     """The `cms_detection` of the HTTP contract. `marks` are the paths of the tree that tell."""
-    root = wordpress.find_root(marks)
-    found = _read_wordpress(context, root, marks) if root is not None else None
+    found = systems.find_system(marks, types)
     if found is None:
         return {
             "detected": False,
@@ -25,42 +25,50 @@ def detect_cms(context: ShardContext, marks: set[bytes]) -> Json:
             "confidence": 0.0,
             "indicators": [],
         }
-    return _as_json(context.params["root"], found)
+    system, root = found
+    contents = _contents(context, systems.files_to_read(system, root, marks))
+    return _as_json(context.params["root"], systems.describe(system, root, marks, contents))
 
 
-def _read_wordpress(context: ShardContext, root: bytes, marks: set[bytes]) -> Cms:
-    names = [wordpress.below(root, wordpress.VERSION_FILE), wordpress.below(root, wordpress.CONFIG_FILE)]
+def _contents(context: ShardContext, paths: list[bytes]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    if not paths:
+        return found
 
-    async def contents(storage: Storage) -> AsyncGenerator[tuple[bytes, bytes], None]:
-        for name in names:
-            if name in marks:
-                yield name, await _read(storage, name)
+    async def read(storage: Storage) -> AsyncGenerator[tuple[bytes, bytes], None]:
+        for path in paths:
+            if path not in found:
+                yield path, await read_beginning(storage, path)
 
-    route = Route(context, [side_of(context, "endpoint", "root")], contents)
-    texts: dict[bytes, bytes] = {}
-    for items in route.lists():
-        texts |= items
-        context.checkpoint(current={"path": path_text(names[0])})
-    return wordpress.describe(root, marks, texts.get(names[0], b""), texts.get(names[1]))
+    for items in Route(context, [side_of(context, "endpoint", "root")], read).lists():
+        found.update(items)
+        context.checkpoint(current={"path": path_text(items[-1][0])} if items else None)
+    return found
 
 
-async def _read(storage: Storage, path: bytes) -> bytes:
-    """The beginning of a file; nothing where it cannot be read, as a scan is about more than this."""
+async def read_beginning(storage: Storage, path: bytes) -> bytes:
+    """The first `MOST_READ` bytes; nothing where a file cannot be read, as a scan is about more than this."""
+    found = b""
     try:
         reader: Reader = await ask(partial(storage.open_reader, path))
     except ConnectionLost:
         raise
     except StorageError:
-        return b""
+        return found
     try:
-        size = min(wordpress.MOST_READ, storage.capabilities.chunk_size)
-        return await ask(partial(reader.read, 0, size))
+        while len(found) < MOST_READ:
+            size = min(MOST_READ - len(found), storage.capabilities.chunk_size)
+            data = await ask(partial(reader.read, len(found), size))
+            found += data
+            if len(data) < size:
+                break
     except ConnectionLost:
         raise
     except StorageError:
         return b""
     finally:
         reader.close()
+    return found
 
 
 def _as_json(root: str, found: Cms) -> Json:

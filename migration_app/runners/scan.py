@@ -111,7 +111,7 @@ class ScanRunner(Runner):
         """Sum the manifest up."""
         found = read_statistics(context)
         job = Job.objects.get(pk=context.job_id)
-        cms = detect_cms(context, found.marks) if context.params["detect_cms"] else None
+        cms = detect_cms(context, found.marks, found.by_type) if context.params["detect_cms"] else None
         return Outcome(_result(job, found, cms))
 
     @classmethod

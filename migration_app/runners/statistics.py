@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import Max
 
 from migration_app import manifest
-from migration_app.cms import wordpress
+from migration_app.cms import systems
 from migration_app.models import EntryKind, EntryState
 from migration_app.paths import path_bytes
 from sessions_app.models import Shard
@@ -105,7 +105,7 @@ def read_statistics(context: ShardContext) -> Statistics:
         chunk = rows.filter(number__gte=start, number__lt=start + _CHUNK)
         for path, kind, size in chunk.values_list("path", "kind", "size"):
             found.add(path, kind, size)
-            if path.endswith(wordpress.MARKS_TEXT):
+            if systems.is_mark(path) and len(found.marks) < systems.MOST_MARKS:
                 found.marks.add(path_bytes(path))
         context.checkpoint()
     counters = sum_counters(
