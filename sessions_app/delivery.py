@@ -39,8 +39,12 @@ def enqueue(shard: Shard) -> bool:
 
 
 def queue_waiting(job_id: UUID) -> None:
-    """Queue what a running job has waiting: prepare and finish at once, work up to about two messages a worker."""
-    if not Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN).exists():
+    """Queue what a running job has waiting: prepare and finish at once, work up to about two messages a worker.
+
+    A job that one worker does by itself needs no message.
+    """
+    mine = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
+    if not mine.exists():
         return
     shards = Shard.objects.filter(job_id=job_id)
     waiting = shards.filter(state=ShardState.WAITING)
@@ -57,6 +61,7 @@ def queue_blocked() -> None:
     blocked = Shard.objects.filter(
         job__status=JobStatus.PENDING,
         job__desired=Desired.RUN,
+        job__executor="",
         kind=ShardKind.PREPARE,
         state=ShardState.WAITING,
     )

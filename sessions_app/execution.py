@@ -153,9 +153,16 @@ class LeasedShard:
             self._cancel()
 
 
-def run(shard_id: int, attempt: int, *, worker_id: str, queue_waiting: QueueWaiting) -> bool:
-    """Run a shard if it still waits under this attempt; True when its job ended with it."""
-    lease = _claim(shard_id, attempt, worker_id)
+def run(
+    shard_id: int,
+    attempt: int,
+    *,
+    worker_id: str,
+    queue_waiting: QueueWaiting,
+    state: ShardState = ShardState.QUEUED,
+) -> bool:
+    """Run a shard if it is still in `state` under this attempt; True when its job ended with it."""
+    lease = _claim(shard_id, attempt, worker_id, state)
     if lease is None:
         return Job.objects.filter(shards__pk=shard_id, status__in=FINISHED).exists()
     context = LeasedShard(lease, queue_waiting)
@@ -180,9 +187,9 @@ def run(shard_id: int, attempt: int, *, worker_id: str, queue_waiting: QueueWait
     return settle(context.job_id, queue_waiting)
 
 
-def _claim(shard_id: int, attempt: int, worker_id: str) -> Lease | None:
+def _claim(shard_id: int, attempt: int, worker_id: str, state: ShardState) -> Lease | None:
     with transaction.atomic():
-        lease = leases.claim(shard_id, attempt, worker_id)
+        lease = leases.claim(shard_id, attempt, worker_id, state=state)
         if lease is None:
             return None
         status, desired = Job.objects.values_list("status", "desired").get(pk=lease.job_id)

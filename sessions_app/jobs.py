@@ -71,6 +71,7 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
         user_agent=submission.user_agent[:500],
         client_ip=submission.client_ip[:64],
         parent_id=submission.parent_id,
+        executor=submission.executor,
         open_shards=1,
     )
     if submission.id is not None:
@@ -99,7 +100,8 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     # One of the first clients draws this event as the job's first progress.
     created = {**job.progress, "type": job.type, "title": job.title}
     events.append(job.pk, [NewEvent("job_created", created)])
-    delivery.enqueue(shard)
+    if not job.executor:
+        delivery.enqueue(shard)
     return job
 
 

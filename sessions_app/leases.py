@@ -78,10 +78,12 @@ class Lease:
         self.deadline = renewed + lease_s() - margin_s()
 
 
-def claim(shard_id: int, attempt: int, worker_id: str) -> Lease | None:
-    """Take a queued shard, inside the caller's transaction; None when somebody else has it."""
+def claim(
+    shard_id: int, attempt: int, worker_id: str, *, state: ShardState = ShardState.QUEUED
+) -> Lease | None:
+    """Take a shard that is in `state`, inside the caller's transaction; None when somebody else has it."""
     now = awake_clock()
-    rows = Shard.objects.filter(pk=shard_id, attempt=attempt, state=ShardState.QUEUED)
+    rows = Shard.objects.filter(pk=shard_id, attempt=attempt, state=state)
     claimed = rows.update(
         state=ShardState.RUNNING,
         attempt=F("attempt") + 1,

@@ -87,6 +87,8 @@ class Job(models.Model):
     event_seq = models.PositiveIntegerField(default=0)
     """`seq` of the job's last event."""
     # Null, not empty, when there is none: the key is unique for its owner.
+    executor = models.CharField(max_length=64, blank=True)
+    """Id of the one worker that does this job in its own process; empty when any worker may."""
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True)
     user_agent = models.CharField(max_length=500, blank=True)

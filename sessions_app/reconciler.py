@@ -5,8 +5,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from sessions_app import delivery, execution, leases, presence, transitions
-from sessions_app.models import Job, Shard
+from sessions_app import delivery, events, execution, leases, presence, transitions
+from sessions_app.models import Job, Shard, Worker
+from sessions_app.runners import NewEvent
 from sessions_app.states import (
     FINISHED,
     OPEN_SHARDS,
@@ -28,6 +29,7 @@ def reconcile() -> None:
     delivery.close_orphans(dead)
     _redeliver(dead)
     presence.forget(dead)
+    _free_from_dead_executors()
     for job_id in Job.objects.filter(status=JobStatus.RUNNING).values_list("pk", flat=True):
         _close_if_idle(job_id)
         execution.settle(job_id, delivery.queue_waiting)
@@ -54,6 +56,16 @@ def _take_back(shard: Shard) -> None:
             transitions.move(shard.job_id, JobStatus.FAILED, reason=reason)
     except IllegalMove as error:
         logger.info("Job %s is %s already.", shard.job_id, error.status)
+
+
+def _free_from_dead_executors() -> None:
+    """Give jobs whose one worker is gone to all workers."""
+    gone = Job.objects.active().exclude(executor="").exclude(executor__in=Worker.objects.values("pk"))
+    for job_id in gone.values_list("pk", flat=True):
+        if gone.filter(pk=job_id).update(executor="") == 1:
+            text = "The process that did this session ended; the server's workers go on with it."
+            with transaction.atomic():
+                events.append(job_id, [NewEvent("log", {"level": "warning", "message": text})])
 
 
 def _is_job_moving(shard: Shard) -> bool:

@@ -191,4 +191,6 @@ class Submission:
     user_agent: str = ""
     client_ip: str = ""
     parent_id: UUID | None = None
+    executor: str = ""
+    """Id of the one worker that does the job; no message is sent then."""
     id: UUID | None = field(default=None)
