@@ -29,6 +29,8 @@ class RequestMeta:
     idempotency_key: str | None
     user_agent: str
     client_ip: str
+    executor: str = ""
+    """Id of the one worker that is to do the job by itself."""
 
     @classmethod
     def of(cls, request: HttpRequest | Request, *, idempotency_key: str | None = None) -> "RequestMeta":
@@ -101,6 +103,7 @@ def _submission(
         request_digest=_digest(job_type, data) if meta.idempotency_key else "",
         user_agent=meta.user_agent,
         client_ip=meta.client_ip,
+        executor=meta.executor,
     )
 
 

@@ -1,0 +1,251 @@
+"""`manage.py move` as a person and as a script use it."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.acceptance.conftest import differences
+from tests.product import ROOT, Product, until
+from tests.trees import small_tree
+
+MOVE = [sys.executable, "manage.py", "move"]
+# The terminal's own Ctrl-C reaches the session that it controls.
+_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A data directory, without a server unless a test starts one."""
+    with Product(tmp_path / "product") as found:
+        found.migrate()
+        yield found
+
+
+@pytest.fixture
+def key_file(host, tmp_path):
+    path = tmp_path / "id_ed25519"
+    path.write_text(host.private_key)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def address(host):
+    return lambda folder: f"sftp://{host.username}@{host.host}:{host.port}{folder}"
+
+
+def move(machine, *arguments, **environment):
+    return subprocess.run(
+        [*MOVE, *map(str, arguments)],
+        cwd=ROOT,
+        env=machine.environment | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Terminal:
+    """A command in a real pseudo-terminal."""
+
+    def __init__(self, machine, *arguments):
+        self.process, self._end = self._start(machine, arguments)
+        self.text = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _start(self, machine, arguments):
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *MOVE, *map(str, arguments)],
+            cwd=ROOT,
+            env=machine.environment | {"TERM": "xterm-256color", "COLUMNS": "120"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        return process, ours
+
+    def _read(self):
+        with contextlib.suppress(OSError):
+            while data := os.read(self._end, 4096):
+                self.text += data.decode(errors="replace")
+
+    def type(self, text):
+        os.write(self._end, text.encode())
+
+    def wait(self):
+        code = self.process.wait(120)
+        self._reader.join(5)
+        os.close(self._end)
+        return code
+
+
+def test_site_goes_up_and_down_without_a_server(machine, wordpress, host, address, key_file, tmp_path):
+    up = move(
+        machine,
+        wordpress,
+        address(tmp_path / "host"),
+        "--destination-key",
+        key_file,
+        "--accept-new-host-key",
+    )
+    assert (up.returncode, up.stderr) == (0, "")
+    assert differences(wordpress, tmp_path / "host") == ""
+    assert host.fingerprint in up.stdout
+    assert re.search(r"^(scanning|transferring): .* files, .* of ", up.stdout, re.MULTILINE)
+    assert up.stdout.splitlines()[-1].startswith("Done: ")
+    assert "\x1b" not in up.stdout
+    down = move(machine, address(tmp_path / "host"), tmp_path / "down", "--source-key", key_file, "--json")
+    assert down.returncode == 0
+    assert differences(wordpress, tmp_path / "down") == ""
+    lines = [json.loads(line) for line in down.stdout.splitlines()]
+    assert [line["event"] for line in lines[:-1]].count("progress") >= 1
+    assert (lines[-1]["type"], lines[-1]["status"]) == ("transfer", "completed")
+    assert lines[-1]["transfer_result"]["verification_result"]["success"]
+
+
+def test_unknown_host_key_is_not_taken_by_a_script(machine, host, address, key_file, tmp_path):
+    site = small_tree(tmp_path / "site")
+    done = move(machine, site, address(tmp_path / "host"), "--destination-key", key_file)
+    assert done.returncode == 2
+    assert host.fingerprint in done.stderr
+    assert "--accept-new-host-key" in done.stderr
+    assert not (tmp_path / "host").exists()
+
+
+def test_person_is_asked_for_the_host_key(machine, host, address, key_file, tmp_path):
+    site = small_tree(tmp_path / "site")
+    arguments = (site, address(tmp_path / "host"), "--destination-key", key_file)
+    for answer, code in (("n\n", 2), ("y\n", 0)):
+        terminal = Terminal(machine, *arguments)
+        until(lambda terminal=terminal: "[y/N]" in terminal.text)
+        assert host.fingerprint in terminal.text
+        terminal.type(answer)
+        assert terminal.wait() == code
+    assert differences(site, tmp_path / "host") == ""
+    assert "Done: 15 of 15 files" in terminal.text
+
+
+@pytest.fixture
+def slow_site(tmp_path):
+    root = tmp_path / "site"
+    for folder in range(40):
+        (root / f"folder{folder}").mkdir(parents=True)
+        for file in range(150):
+            (root / f"folder{folder}/file{file}").write_bytes(os.urandom(1000))
+    return root
+
+
+def test_bar_ctrl_c_and_resume_in_a_terminal(machine, address, key_file, slow_site, tmp_path):
+    terminal = Terminal(
+        machine,
+        slow_site,
+        address(tmp_path / "host"),
+        "--destination-key",
+        key_file,
+        "--accept-new-host-key",
+    )
+    until(lambda: re.search(r"[1-9]\d* of [\d,]+ files", terminal.text))
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "━" in terminal.text
+    resume = re.search(r"manage\.py move --resume ([0-9a-f-]{36})", terminal.text)
+    assert resume, terminal.text
+    there = len(list((tmp_path / "host").rglob("file*")))
+    assert 0 < there < 6000
+    done = move(machine, "--resume", resume[1])
+    assert done.returncode == 0, done.stderr
+    assert differences(slow_site, tmp_path / "host") == ""
+    again = move(machine, "--resume", resume[1])
+    assert again.returncode == 2
+    assert "completed" in again.stderr
+
+
+def test_killed_move_is_finished_by_the_servers_workers(machine, address, key_file, slow_site, tmp_path):
+    machine.start()
+    process = subprocess.Popen(
+        [
+            *(*MOVE, str(slow_site), address(tmp_path / "host"), "--destination-key", str(key_file)),
+            "--accept-new-host-key",
+        ],
+        cwd=ROOT,
+        env=machine.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+    def job():
+        jobs = machine.get("/api/sessions").body
+        return jobs[0] if jobs and (jobs[0]["progress"] or {}).get("files_transferred", 0) > 100 else None
+
+    found = until(job)
+    assert found["status"] == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    machine.wait_for(found["id"])
+    assert differences(slow_site, tmp_path / "host") == ""
+
+
+def test_two_moves_beside_a_running_server(machine, address, key_file, tmp_path):
+    machine.start()
+    sites = [small_tree(tmp_path / f"site{number}", folders=20, files=20) for number in range(2)]
+    options = ["--destination-key", key_file, "--accept-new-host-key"]
+    results = []
+    threads = [
+        threading.Thread(
+            target=lambda site=site: results.append(
+                move(machine, site, address(tmp_path / f"host-{site.name}"), *options)
+            )
+        )
+        for site in sites
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [done.returncode for done in results] == [0, 0], [done.stderr for done in results]
+    for site in sites:
+        assert differences(site, tmp_path / f"host-{site.name}") == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "SOURCE and DESTINATION"),
+        (["/tmp"], "SOURCE and DESTINATION"),
+        (["/tmp", "sftp://user:hunter2@example.org/x"], "password"),
+        (["/tmp", "sftp:///x"], "no host"),
+        (["/tmp", "sftp://u@example.org:x/y"], "no address"),
+        (["/tmp", "ftp://example.org/x"], "ftp"),
+        (["/tmp", "sftp://u@example.org/x"], "HAULIER_DESTINATION_PASSWORD"),
+        (["/tmp", "sftp://u@example.org/x", "--destination-key", "/nowhere/key"], "/nowhere/key"),
+        (["/tmp", "/tmp/inside"], "inside"),
+        (["--resume", "nonsense"], "nonsense"),
+        (["/tmp", "/srv/x", "--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong(machine, arguments, word):
+    done = move(machine, *arguments)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "hunter2" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_failed_move_exits_with_1(machine, tmp_path):
+    done = move(machine, tmp_path / "missing", tmp_path / "to")
+    assert done.returncode == 1
+    assert "does not exist" in done.stderr
