@@ -17,7 +17,7 @@ from sessions_app.models import Job, JobEvent
 Json = dict[str, Any]
 
 BAR_EVERY_S = 0.25
-LINE_EVERY_S = 2.0
+LINE_EVERY_S = 1.0
 
 
 def summary(progress: Json) -> str:
@@ -55,8 +55,10 @@ class Follower:
 
     def _run(self) -> None:
         try:
-            while not self._ended.wait(self.every_s):
+            while True:
                 self._look()
+                if self._ended.wait(self.every_s):
+                    break
             self._look()
         finally:
             connection.close()

@@ -18,7 +18,11 @@ from tests.trees import small_tree
 
 MOVE = [sys.executable, "manage.py", "move"]
 # The terminal's own Ctrl-C reaches the session that it controls.
-_TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture
@@ -105,7 +109,7 @@ def test_site_goes_up_and_down_without_a_server(machine, wordpress, host, addres
     assert (up.returncode, up.stderr) == (0, "")
     assert differences(wordpress, tmp_path / "host") == ""
     assert host.fingerprint in up.stdout
-    assert re.search(r"^(scanning|transferring): .* files, .* of ", up.stdout, re.MULTILINE)
+    assert re.search(r"^(initializing|scanning|transferring): .* files, .* of ", up.stdout, re.MULTILINE)
     assert up.stdout.splitlines()[-1].startswith("Done: ")
     assert "\x1b" not in up.stdout
     down = move(machine, address(tmp_path / "host"), tmp_path / "down", "--source-key", key_file, "--json")
