@@ -33,6 +33,14 @@ def machine(tmp_path):
         yield found
 
 
+@pytest.fixture(scope="module")
+def bare_machine(tmp_path_factory):
+    """One for all tests that get nowhere."""
+    with Product(tmp_path_factory.mktemp("product")) as found:
+        found.migrate()
+        yield found
+
+
 @pytest.fixture
 def key_file(host, tmp_path):
     path = tmp_path / "id_ed25519"
@@ -241,15 +249,15 @@ def test_two_moves_beside_a_running_server(machine, address, key_file, tmp_path)
         (["/tmp", "/srv/x", "--no-such-option"], "--no-such-option"),
     ],
 )
-def test_wrong_usage_says_what_is_wrong(machine, arguments, word):
-    done = move(machine, *arguments)
+def test_wrong_usage_says_what_is_wrong(bare_machine, arguments, word):
+    done = move(bare_machine, *arguments)
     assert done.returncode == 2
     assert word in done.stderr
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_failed_move_exits_with_1(machine, tmp_path):
-    done = move(machine, tmp_path / "missing", tmp_path / "to")
+def test_failed_move_exits_with_1(bare_machine, tmp_path):
+    done = move(bare_machine, tmp_path / "missing", tmp_path / "to")
     assert done.returncode == 1
     assert "does not exist" in done.stderr
