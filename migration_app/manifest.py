@@ -51,6 +51,8 @@ class Row:
     action: EntryAction
     state: EntryState
     error: str = ""
+    place: bytes = b""
+    """Of a file: its path at the destination where that is another one."""
 
 
 def rows_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
@@ -91,7 +93,7 @@ def _values(row: Row) -> tuple[Any, ...]:
         entry.size,
         entry.mtime,
         entry.mode,
-        path_text(entry.target) if entry.target is not None else "",
+        path_text(entry.target if entry.target is not None else row.place),
         row.action.value,
         row.state.value,
         row.error,
@@ -145,6 +147,17 @@ def entry_of(row: ManifestEntry) -> Entry:
     )
 
 
+def place_of(row: ManifestEntry) -> bytes:
+    """The path of a row's file at the destination where that is another one, else nothing."""
+    return path_bytes(row.target) if row.kind == EntryKind.FILE else b""
+
+
+def renamed(job_id: UUID) -> dict[bytes, ManifestEntry]:
+    """Rows of files that have another path at the destination, by that path."""
+    rows = rows_of(job_id).filter(kind=EntryKind.FILE).exclude(target="")
+    return {path_bytes(row.target): row for row in rows}
+
+
 def pending(job_id: UUID, first: int, last: int) -> list[ManifestEntry]:
     """Rows of a shard that are still to be done, in the order of the walk."""
     rows = rows_of(job_id).filter(number__gte=first, number__lte=last, state=EntryState.PENDING)
@@ -158,9 +171,10 @@ def existing_folders(job_id: UUID, paths: Iterable[bytes]) -> set[bytes]:
     return {path for path, row in find(job_id, sorted(above)).items() if row.state in there}
 
 
-def folders_backwards(job_id: UUID) -> Iterator[list[ManifestEntry]]:
-    """Folders that are in place, in batches, each after all folders that it holds."""
-    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=(EntryState.SKIPPED, EntryState.DONE))
+def folders_backwards(job_id: UUID, *, only_new: bool = False) -> Iterator[list[ManifestEntry]]:
+    """Folders that are in place, or those that the job has made, in batches, each after all folders that it holds."""
+    states = (EntryState.DONE,) if only_new else (EntryState.SKIPPED, EntryState.DONE)
+    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=states)
     below: int | None = None
     while batch := list(
         (rows.filter(number__lt=below) if below is not None else rows).order_by("-number")[:BATCH]
@@ -181,7 +195,9 @@ def set_evidence(job_id: UUID, found: Iterable[tuple[int, Evidence, str]]) -> No
 
 def forget_evidence(job_id: UUID) -> None:
     """As if nobody had looked at the destination again."""
-    rows_of(job_id).exclude(evidence="").update(evidence="")
+    rows = rows_of(job_id).exclude(evidence="")
+    rows.filter(evidence=Evidence.MISMATCH).exclude(state=EntryState.FAILED).update(error="")
+    rows.update(evidence="")
 
 
 def temp_name(job_id: UUID, entry: Entry) -> bytes:

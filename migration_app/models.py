@@ -78,7 +78,7 @@ class EntryAction(models.TextChoices):
 
 
 class EntryState(models.TextChoices):
-    """How far an entry is; skipped: it was there already, equal."""
+    """How far an entry is; skipped: it was there already, equal, or is left out for the reason in `error`."""
 
     PENDING = "pending"
     DONE = "done"
@@ -113,7 +113,7 @@ class ManifestEntry(models.Model):
     """Whole seconds since 1970."""
     mode = models.PositiveIntegerField(default=0)
     target = models.TextField(blank=True)
-    """Of a link: what it holds, in the form of `path_text`."""
+    """Of a link: what it holds; of a file: its path at the destination where that is another one; as `path_text`."""
     action = models.CharField(max_length=8, choices=EntryAction)
     state = models.CharField(max_length=8, choices=EntryState)
     attempts = models.PositiveSmallIntegerField(default=0)

@@ -11,13 +11,18 @@ from typing import Any
 from rest_framework import serializers
 
 from migration_app import endpoints
+from migration_app.engine.choices import Conflict
 from migration_app.engine.filters import parse_filter
+from migration_app.paths import path_bytes, path_text
 from sessions_app.models import User
 
 Json = dict[str, Any]
 
 LONGEST_PATH = 4096
 MOST_EXCLUSIONS = 1000
+MOST_FILES = 10_000
+MOST = 10**9
+"""Of any number that a request may hold."""
 PROTOCOLS = ("local", "sftp", "scp", "ftp", "ftps", "s3", "webdav")
 BUILT = {"local": "local", "sftp": "sftp", "scp": "sftp"}
 METHODS = ("sftp_stream", "tar_stream", "rsync_ssh", "scp", "lftp", "rclone", "fxp")
@@ -72,6 +77,19 @@ class Whole(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int):
             raise serializers.ValidationError("Must be a whole number.")
         return super().to_internal_value(data)
+
+
+class Amount(serializers.FloatField):
+    """A number, perhaps with a fraction; neither a string nor true."""
+
+    default_error_messages = Whole.default_error_messages
+
+    def to_internal_value(self, data: Any) -> float:
+        """The number."""
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise serializers.ValidationError("Must be a number.")
+        # The limits are asked later, and take no number that is too large for a fraction.
+        return super().to_internal_value(min(max(data, -1), MOST + 1))
 
 
 class Switch(serializers.Field[bool, Any, bool, Any]):
@@ -249,12 +267,43 @@ class ExclusionsField(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
+class FilesField(serializers.Field[Any, Any, Any, Any]):
+    """Paths of files and folders below the source's root, in the form in which answers give them."""
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        """The paths without detours, each once."""
+        if not isinstance(data, list):
+            raise serializers.ValidationError("Must be a list of paths.")
+        if len(data) > MOST_FILES:
+            raise serializers.ValidationError(f"Must not hold more than {MOST_FILES} paths.")
+        return list(dict.fromkeys(self._path(item) for item in data))
+
+    def _path(self, item: Any) -> str:
+        if not isinstance(item, str):
+            raise serializers.ValidationError("Each path must be a string.")
+        raw = path_bytes(item)
+        if raw.startswith(b"/"):
+            raise serializers.ValidationError("Each path must be relative to the source's root.")
+        path = posixpath.normpath(raw)
+        if path == b"." or b".." in raw.split(b"/") or b"\0" in raw:
+            raise serializers.ValidationError(
+                "Each path must name a file or folder below the source's root, without “..”."
+            )
+        if len(path) > LONGEST_PATH:
+            raise serializers.ValidationError(f"No path may be longer than {LONGEST_PATH} bytes.")
+        return path_text(path)
+
+    def to_representation(self, value: Any) -> Any:
+        """The paths."""
+        return value
+
+
 class ScanRequestSerializer(StrictSerializer):
     """ScanRequest."""
 
     server_config = ConnSerializer()
-    max_depth = NotYet(0)
-    max_files = NotYet(0)
+    max_depth = Whole(default=0, min_value=0, max_value=MOST)
+    max_files = Whole(default=0, min_value=0, max_value=MOST)
     follow_symlinks = NotYet(False)
     detect_cms = Switch(default=False)
     custom_exclusions = ExclusionsField(default=list)
@@ -271,14 +320,14 @@ class TransferRequestSerializer(StrictSerializer):
     verify_after_transfer = Switch(default=False)
     bandwidth_limit = NotYet(0)
     enable_resume = NotYet(True)
-    skip_large_files = NotYet(0)
-    dry_run = NotYet(False)
-    files = NotYet([])
+    skip_large_files = Amount(default=0, min_value=0, max_value=MOST)
+    dry_run = Switch(default=False)
+    files = FilesField(default=list)
     plan_id = NotYet("")
     delete_extraneous = NotYet(False)
     confirm_deletions = NotYet(0)
-    conflict = NotYet("overwrite", "")
-    ignore_errors = NotYet(False)
+    conflict = Text(default="", allow_blank=True)
+    ignore_errors = Switch(default=False)
     transfers = NotYet(0)
 
     def validate_method(self, value: str) -> str:
@@ -286,6 +335,12 @@ class TransferRequestSerializer(StrictSerializer):
         if value and value not in METHODS:
             raise serializers.ValidationError(f"Must be one of {', '.join(METHODS)}.")
         return value
+
+    def validate_conflict(self, value: str) -> str:
+        """A known word; none is the one that replaces."""
+        if value and value not in list(Conflict):
+            raise serializers.ValidationError(f"Must be one of {', '.join(Conflict)}.")
+        return value or Conflict.OVERWRITE.value
 
     def validate(self, attrs: Json) -> Json:
         """A copy that does not contain itself."""

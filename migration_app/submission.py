@@ -20,6 +20,8 @@ from sessions_app.runners import Submission
 Json = dict[str, Any]
 
 LONGEST_KEY = 255
+CHOICES = ("conflict", "dry_run", "files", "ignore_errors", "skip_large_files")
+"""Options of a transfer that its parameters hold as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
         "exclusions": request["custom_exclusions"],
         "include_hidden": request["include_hidden"],
         "detect_cms": request["detect_cms"],
+        "max_depth": request["max_depth"],
+        "max_files": request["max_files"],
     }
 
     def with_rows(job: Job) -> None:
@@ -74,6 +78,7 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "claim": endpoints.claim_key(destination),
         "exclusions": request["exclusions"],
         "verify_after_transfer": request["verify_after_transfer"],
+        **{name: request[name] for name in CHOICES},
         "method": "sftp_stream" if "sftp" in (source["protocol"], destination["protocol"]) else "local_copy",
     }
 

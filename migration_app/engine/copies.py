@@ -175,7 +175,7 @@ class _PlacedCopy(Copy):
     def publish(self) -> None:
         """Give it its own name: it is whole."""
         self.unanswered += 1
-        self.flow.destination.rename(self.temp, self.item.entry.path, self._renamed)
+        self.flow.destination.rename(self.temp, self.item.place or self.item.entry.path, self._renamed)
 
     def _renamed(self, error: StorageError | None) -> None:
         self.unanswered -= 1

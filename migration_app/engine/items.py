@@ -13,6 +13,8 @@ class Item:
     number: int
     entry: Entry
     temp_name: bytes
+    place: bytes = b""
+    """The path that it gets, in the same folder, where that is not the entry's."""
 
 
 @dataclass(frozen=True, slots=True)

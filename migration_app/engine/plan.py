@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 
+from migration_app.engine.choices import DEFAULTS, Choices, Conflict, numbered_paths
 from migration_app.engine.filters import Filter
 from migration_app.engine.walk import Walk, is_folder, take_once
-from migration_app.storages.base import Entry, FolderListing, Kind, Storage
+from migration_app.storages.base import Capabilities, Entry, FolderListing, Kind, Storage
 from migration_app.storages.errors import ConnectionLost, NotFound, StorageError
 
 
@@ -22,11 +23,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An entry of the source, what to do with it, and for a conflict why it cannot be done."""
+    """An entry of the source and what to do with it.
+
+    `reason` says of a conflict why nothing can be done, and of a skip why what is not the same is not copied.
+    """
 
     entry: Entry
     action: Action
     reason: str = ""
+    place: bytes = b""
+    """Its path at the destination where that is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ async def compare_trees(
     destination: Storage,
     filter: Filter,  # noqa: A002
     *,
+    choices: Choices = DEFAULTS,
     frontier: Sequence[OpenFolder] | None = None,
 ) -> AsyncGenerator[PlanBatch, None]:
     """Compare from the root, or from `frontier`. Raises ConnectionLost after giving what was compared."""
@@ -79,8 +86,9 @@ async def compare_trees(
             batch.unreadable.append((folder.path, here))
             walk.visited(folder, (), 0)
             return
-        entries = _taken(here, filter, batch)
-        comparison = _Comparison(folder, there, destination)
+        entries = _taken(here, filter, choices, batch)
+        names = {entry.path for entry in here.entries}
+        comparison = _Comparison(folder, there, destination.capabilities, choices, names)
         steps = [comparison.step(entry) for entry in entries]
         batch.steps += steps
         walk.visited(folder, [_open_folder(step) for step in steps if is_folder(step.entry)], len(steps))
@@ -122,11 +130,13 @@ class _Pair:
             self._listed(self._source, self._destination)
 
 
-def _taken(found: FolderListing, choice: Filter, batch: PlanBatch) -> list[Entry]:
-    """The entries of a source folder that the filter lets through; the others are counted in `batch`."""
+def _taken(found: FolderListing, exclusions: Filter, choices: Choices, batch: PlanBatch) -> list[Entry]:
+    """The entries of a source folder that are wanted; those that the filter leaves out are counted in `batch`."""
     taken = []
     for entry in take_once(found):
-        if choice.excludes(entry.path, is_folder(entry)):
+        if not choices.selection.takes(entry.path, is_folder(entry)):
+            continue
+        if exclusions.excludes(entry.path, is_folder(entry)):
             batch.excluded_count += 1
             batch.excluded_size += entry.size
         else:
@@ -143,9 +153,19 @@ def _open_folder(step: Step) -> OpenFolder:
 class _Comparison:
     """The entries of one folder against what its destination holds."""
 
-    def __init__(self, folder: OpenFolder, found: FolderListing | StorageError, destination: Storage) -> None:
+    def __init__(
+        self,
+        folder: OpenFolder,
+        found: FolderListing | StorageError,
+        limits: Capabilities,
+        choices: Choices,
+        names: set[bytes],
+    ) -> None:
         self._conflict = folder.conflict
-        self._capabilities = destination.capabilities
+        self._limits = limits
+        self._choices = choices
+        self._names = names
+        """Paths that the source has, or that were given away: no other file may get one of them."""
         self._there: dict[bytes, Entry] = {}
         self._problems: dict[bytes, StorageError] = {}
         if isinstance(found, FolderListing):
@@ -164,20 +184,45 @@ class _Comparison:
         if reason:
             return Step(entry, Action.CONFLICT, reason)
         there = self._there.get(entry.path)
+        if there is not None and (reason := _conflict_of_kinds(entry.kind, there.kind)):
+            return Step(entry, Action.CONFLICT, reason)
+        if there is not None and self._is_same(entry, there):
+            return Step(entry, Action.SKIP)
+        if reason := self._choices.reason_to_leave(entry):
+            return Step(entry, Action.SKIP, reason)
         if there is None:
             return Step(entry, Action.CREATE)
-        reason = _conflict_of_kinds(entry.kind, there.kind)
-        if reason:
-            return Step(entry, Action.CONFLICT, reason)
-        return Step(entry, Action.SKIP if self._is_same(entry, there) else Action.UPDATE)
+        if reason := self._choices.reason_to_keep(entry, there):
+            return Step(entry, Action.SKIP, reason)
+        if self._choices.conflict is Conflict.RENAME:
+            return self._beside(entry)
+        return Step(entry, Action.UPDATE)
+
+    def _beside(self, entry: Entry) -> Step:
+        """Give a file a free name beside the one that keeps its own.
+
+        The name comes from what the destination holds when the folder is compared, and is saved with that comparison:
+        a transfer that goes on after a crash reads it from there. A folder that was not saved has nothing copied into
+        it yet, so it is compared as the first time. And where a numbered file is the very one, an earlier transfer has
+        put it there: it is not copied again.
+        """
+        for place in numbered_paths(entry.path):
+            there = self._there.get(place)
+            if place in self._names or place in self._problems:
+                continue
+            if there is None:
+                self._names.add(place)
+                return Step(entry, Action.CREATE, place=place)
+            if self._is_same(entry, there):
+                return Step(entry, Action.SKIP, place=place)
+        raise AssertionError("Numbers do not end.")
 
     def _is_same(self, entry: Entry, there: Entry) -> bool:
         if entry.kind is not there.kind:
             return False
         if entry.kind is Kind.LINK:
             return entry.target == there.target
-        limits = self._capabilities
-        wanted = min(max(entry.mtime, limits.earliest_mtime), limits.latest_mtime)
+        wanted = min(max(entry.mtime, self._limits.earliest_mtime), self._limits.latest_mtime)
         return entry.kind is Kind.FOLDER or (entry.size == there.size and wanted == there.mtime)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from migration_app.engine.filters import Filter
 from migration_app.engine.walk import Walk, is_folder, take_once
-from migration_app.storages.base import Entry, FolderListing, Storage
+from migration_app.storages.base import Entry, FolderListing, Kind, Storage
 from migration_app.storages.errors import ConnectionLost, StorageError
 
 
@@ -34,32 +34,68 @@ async def scan_tree(
     storage: Storage,
     filter: Filter,  # noqa: A002
     *,
+    max_depth: int = 0,
+    max_files: int = 0,
     frontier: Sequence[bytes] | None = None,
 ) -> AsyncGenerator[ScanBatch, None]:
-    """List the tree, or what is left of it below `frontier`. Raises ConnectionLost after giving what was listed."""
+    """List the tree, or what is left of it below `frontier`. Raises ConnectionLost after giving what was listed.
+
+    What lies in the root has depth 1; folders at `max_depth` are not opened. The scan ends with file number
+    `max_files`, whichever folders come first. 0: no limit.
+    """
     listings: list[Listing] = []
+    files = 0
+
+    def is_full() -> bool:
+        return max_files > 0 and files >= max_files
 
     def visit(path: bytes) -> None:
         storage.list_folder(path, partial(listed, path))
 
     def listed(path: bytes, found: FolderListing | StorageError) -> None:
+        nonlocal files
         if isinstance(found, ConnectionLost):
             walk.lose(found)
             return
+        if is_full():
+            walk.visited(path, (), 0)
+            return
         listing = _listing(path, found, filter)
+        if max_files:
+            files += _cut(listing, max_files - files)
         listings.append(listing)
-        inside = [entry.path for entry in listing.entries if is_folder(entry)]
+        is_deepest = max_depth and _depth(path) + 1 >= max_depth
+        inside = [entry.path for entry in listing.entries if is_folder(entry) and not is_deepest]
         walk.visited(path, inside, len(listing.entries))
 
     walk = Walk[bytes]([b""] if frontier is None else frontier, visit)
     try:
         while await walk.advance():
             ready, listings = listings, []
-            yield ScanBatch(ready, walk.frontier())
+            yield ScanBatch(ready, [] if is_full() else walk.frontier())
+            if is_full():
+                return
     finally:
         walk.close()
     if walk.lost is not None:
         raise walk.lost
+
+
+def _depth(path: bytes) -> int:
+    """How far below the root a folder is."""
+    return path.count(b"/") + 1 if path else 0
+
+
+def _cut(listing: Listing, most: int) -> int:
+    """Take out the files of a listing after so many; gives how many it has then."""
+    files = 0
+    kept = []
+    for entry in listing.entries:
+        if entry.kind is not Kind.FILE or files < most:
+            kept.append(entry)
+            files += entry.kind is Kind.FILE
+    listing.entries = kept
+    return files
 
 
 def _listing(path: bytes, found: FolderListing | StorageError, choice: Filter) -> Listing:

@@ -133,3 +133,23 @@ class TransferOptionsForm(OptionsForm):
         initial=True,
         help_text="Lists the destination once more and compares sizes.",
     )
+    conflict = forms.ChoiceField(
+        label="Files that differ at the destination",
+        required=False,
+        choices=[
+            ("overwrite", "Replace them"),
+            ("newer", "Replace older ones"),
+            ("skip", "Keep them"),
+            ("rename", "Keep them, and put the new ones beside them"),
+        ],
+    )
+    ignore_errors = forms.BooleanField(
+        label="Complete in spite of files that fail",
+        required=False,
+        help_text="They are named all the same.",
+    )
+    dry_run = forms.BooleanField(
+        label="Only compare",
+        required=False,
+        help_text="Says what would be copied; nothing is written.",
+    )

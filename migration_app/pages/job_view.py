@@ -121,7 +121,9 @@ class JobView:
     def phases(self) -> list[Phase]:
         """The phase line."""
         steps = list(PHASES.get(self.job.type, ()))
-        if self.job.params.get("verify_after_transfer"):
+        if self.job.params.get("dry_run"):
+            steps = steps[:2]
+        elif self.job.params.get("verify_after_transfer"):
             steps.append(("verifying", "Verify"))
         names = [name for name, _ in steps]
         now = self.progress.get("status", "") if self.job.is_active else self._last_phase()

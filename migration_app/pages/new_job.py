@@ -78,6 +78,8 @@ class JobForm:
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
+            elif isinstance(field, forms.ChoiceField):
+                found[name] = self.options.cleaned_data[name]
         return found | {self.patterns_field: self.options.patterns()}
 
     def start(self) -> Job | None:

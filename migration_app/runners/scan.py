@@ -23,7 +23,7 @@ from sessions_app.serializers import instant
 
 
 class ScanRunner(Runner):
-    """params: endpoint, root, exclusions, include_hidden, detect_cms."""
+    """params: endpoint, root, exclusions, include_hidden, detect_cms, max_depth, max_files."""
 
     type = "scan"
     links = ("files",)
@@ -33,12 +33,19 @@ class ScanRunner(Runner):
         tree_filter = parse_filter(
             context.params["exclusions"], include_hidden=context.params["include_hidden"]
         )
+        most_files = context.params["max_files"]
         state = {"open": None, "next": 1} | (context.cursor or {})
 
         async def listed(storage: Storage) -> AsyncGenerator[ScanBatch, None]:
             await storage.root_entry()
             frontier = None if state["open"] is None else [path_bytes(path) for path in state["open"]]
-            async for batch in scan_tree(storage, tree_filter, frontier=frontier):
+            async for batch in scan_tree(
+                storage,
+                tree_filter,
+                max_depth=context.params["max_depth"],
+                max_files=most_files and most_files - context.counters.get("files", 0),
+                frontier=frontier,
+            ):
                 yield batch
 
         if state["open"] == []:
@@ -49,6 +56,9 @@ class ScanRunner(Runner):
             weight=lambda batch: sum(1 + len(folder.entries) for folder in batch.folders)
         ):
             self._save(context, state, batches)
+        if most_files and context.counters.get("files", 0) >= most_files:
+            text = f"Ended at {most_files:,} files, as max_files says; there may be more."
+            context.checkpoint(events=[NewEvent("log", {"level": "warning", "message": text})])
 
     def _save(self, context: ShardContext, state: Json, batches: list[ScanBatch]) -> None:
         if not batches:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from migration_app import manifest
+from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
@@ -13,14 +14,16 @@ from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
-from migration_app.runners.outcome import transfer_outcome
+from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
 from migration_app.runners.progress import transfer_progress
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
+from migration_app.storages.errors import NotFound
 from sessions_app.runners import Claim, JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
 
 SHARD_ITEMS = 2000
 SHARD_BYTES = 256 * 10**6
+NOT_FOUND = "It is not at the source, or a pattern leaves it out."
 
 
 @dataclass(slots=True)
@@ -79,7 +82,7 @@ class Cut:
 
 
 class TransferRunner(Runner):
-    """params: source, source_root, destination, destination_root, claim, exclusions, verify_after_transfer, method."""
+    """params: source, source_root, destination, destination_root, claim, method, and the options of the request."""
 
     type = "transfer"
     links = ("files",)
@@ -87,28 +90,34 @@ class TransferRunner(Runner):
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on."""
         tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
+        choices = _choices(context.params)
+        is_dry = context.params["dry_run"]
         cut = Cut.read(context.cursor)
         if cut.is_done:
             return
 
-        async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Entry | PlanBatch, None]:
+        async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
             root = await source.root_entry()
-            await destination.make_root()
+            has_root = await _has_root(destination)
+            if not has_root and not is_dry:
+                await destination.make_root()
             if not cut.has_root:
-                yield root
-            async for batch in compare_trees(source, destination, tree_filter, frontier=cut.open):
+                yield Step(root, Action.SKIP if has_root else Action.CREATE)
+            async for batch in compare_trees(
+                source, destination, tree_filter, choices=choices, frontier=cut.open
+            ):
                 yield batch
 
         route = Route(context, _sides(context), compared)
         context.checkpoint(events=[] if context.cursor else [NewEvent("phase", {"phase": "connecting"})])
         for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
             _Comparison(context, cut).save(items)
+        _tell_missing(context, cut)
         cut.close_shard()
         cut.is_done = True
         context.counters["prepared"] = 1
-        context.checkpoint(
-            cursor=cut.as_json(), shards=cut.shards, events=[NewEvent("phase", {"phase": "transferring"})]
-        )
+        events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
+        context.checkpoint(cursor=cut.as_json(), shards=cut.shards, events=events)
 
     def work(self, context: ShardContext) -> None:
         """Copy the rows from payload `first` to `last` that are still to be done."""
@@ -116,7 +125,9 @@ class TransferRunner(Runner):
         left = {}
         for row in rows:
             entry = manifest.entry_of(row)
-            left[row.number] = Item(row.number, entry, manifest.temp_name(context.job_id, entry))
+            left[row.number] = Item(
+                row.number, entry, manifest.temp_name(context.job_id, entry), manifest.place_of(row)
+            )
         if not left:
             return
         known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])
@@ -132,13 +143,17 @@ class TransferRunner(Runner):
 
     def finish(self, context: ShardContext) -> Outcome:
         """Give folders their mode and mtime, look at the destination again if asked to, and sum up."""
+        if context.params["dry_run"]:
+            return dry_run_outcome(context)
         _finish_folders(context)
         verification = verify(context) if context.params["verify_after_transfer"] else None
         return transfer_outcome(context, verification)
 
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:
-        """The destination tree."""
+        """The destination tree, unless nothing is written to it."""
+        if params["dry_run"]:
+            return []
         return [Claim(params["claim"], params["destination_root"].rstrip("/"))]
 
     @classmethod
@@ -154,16 +169,43 @@ def _sides(context: ShardContext) -> list[Any]:
     ]
 
 
+def _choices(params: Json) -> Choices:
+    return Choices(
+        conflict=Conflict(params["conflict"]),
+        largest=params["skip_large_files"] * MEGABYTE,
+        selection=Selection(path_bytes(path) for path in params["files"]),
+    )
+
+
+async def _has_root(destination: Storage) -> bool:
+    try:
+        await destination.root_entry()
+    except NotFound:
+        return False
+    return True
+
+
+def _tell_missing(context: ShardContext, cut: Cut) -> None:
+    """Fail those of the wanted paths that the comparison has not found."""
+    wanted = [path_bytes(path) for path in context.params["files"]]
+    found = manifest.find_numbers(context.job_id, wanted)
+    batch = PlanBatch()
+    batch.unreadable = [(path, NotFound(NOT_FOUND)) for path in wanted if path not in found]
+    if batch.unreadable:
+        _Comparison(context, cut).save([batch])
+
+
 class _Comparison:
     """One list of what a comparison found, on its way into the manifest."""
 
     def __init__(self, context: ShardContext, cut: Cut) -> None:
         self._context = context
         self._cut = cut
+        self._choices = _choices(context.params)
         self._rows: list[Row] = []
         self._events: list[NewEvent] = []
 
-    def save(self, items: list[Entry | PlanBatch]) -> None:
+    def save(self, items: list[Step | PlanBatch]) -> None:
         """Write everything and the cursor in one checkpoint."""
         context, cut = self._context, self._cut
         if not items:
@@ -174,8 +216,9 @@ class _Comparison:
             self._events.append(NewEvent("phase", {"phase": "scanning"}))
         unreadable: list[tuple[bytes, str]] = []
         for item in items:
-            if isinstance(item, Entry):
-                self._rows.append(Row(0, item, EntryAction.SKIP, EntryState.SKIPPED))
+            if isinstance(item, Step):
+                state = EntryState.SKIPPED if item.action is Action.SKIP else EntryState.DONE
+                self._rows.append(Row(0, item.entry, EntryAction(item.action.value), state))
                 cut.has_root = True
                 continue
             for step in item.steps:
@@ -221,22 +264,28 @@ class _Comparison:
             state = EntryState.SKIPPED
             if entry.kind is Kind.FILE:
                 self._add("skipped", 1)
+            if step.reason and self._choices.reason_to_leave(entry):
+                self._warn(f"Left out: {path_text(entry.path)}. {step.reason}")
         elif entry.kind is Kind.OTHER:
             # A socket or a device is no content: it is named and left out.
             state = EntryState.SKIPPED
-            text = f"Left out: {path_text(entry.path)}. {step.reason}"
-            self._events.append(NewEvent("log", {"level": "warning", "message": text}))
+            self._warn(f"Left out: {path_text(entry.path)}. {step.reason}")
         elif step.action is Action.CONFLICT:
             state = EntryState.FAILED
             self._tell(entry.path, step.reason)
-        self._rows.append(Row(cut.next, entry, EntryAction(step.action.value), state, step.reason))
+        action = EntryAction(step.action.value)
+        self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place))
         cut.next += 1
         if state is EntryState.PENDING:
             size = entry.size if entry.kind is Kind.FILE else 0
             if entry.kind is Kind.FILE:
                 self._add("total_files", 1)
                 self._add("total_bytes", size)
-            cut.count(size)
+            if not self._context.params["dry_run"]:
+                cut.count(size)
+
+    def _warn(self, text: str) -> None:
+        self._events.append(NewEvent("log", {"level": "warning", "message": text}))
 
     def _tell(self, path: bytes, error: str) -> None:
         self._add("failed", 1)
@@ -278,7 +327,9 @@ def _failures(done: list[Done]) -> list[NewEvent]:
 
 
 def _finish_folders(context: ShardContext) -> None:
-    for rows in manifest.folders_backwards(context.job_id):
+    # What exists is left alone then, a folder's mode and time too.
+    only_new = context.params["conflict"] == Conflict.SKIP
+    for rows in manifest.folders_backwards(context.job_id, only_new=only_new):
         folders = [manifest.entry_of(row) for row in rows]
         numbers = [row.number for row in rows]
 

@@ -1,6 +1,6 @@
 """Looks at the destination of a transfer once more and compares what is there with the manifest."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ from django.db.models import Q, Sum
 from migration_app import manifest
 from migration_app.engine.filters import Filter
 from migration_app.engine.scan import ScanBatch, scan_tree
-from migration_app.models import EntryKind, Evidence, ManifestEntry
+from migration_app.models import EntryKind, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.storages.base import Entry, Storage
@@ -46,24 +46,34 @@ def verify(context: ShardContext) -> Json:
         async for batch in scan_tree(destination, _OnlyFolders(folders)):
             yield batch
 
+    renamed = manifest.renamed(context.job_id)
     route = Route(context, [side_of(context, "destination", "destination_root")], listed)
     for batches in route.lists(weight=lambda batch: sum(1 + len(folder.entries) for folder in batch.folders)):
         entries = [entry for batch in batches for folder in batch.folders for entry in folder.entries]
-        found = _compare(context.job_id, entries)
+        found = _compare(context.job_id, entries, renamed)
         current = {"path": path_text(entries[-1].path)} if entries else None
         context.checkpoint(current=current, write=partial(manifest.set_evidence, context.job_id, found))
     return _result(context.job_id)
 
 
-def _compare(job_id: UUID, entries: list[Entry]) -> list[tuple[int, Evidence, str]]:
+def _compare(
+    job_id: UUID, entries: list[Entry], renamed: Mapping[bytes, ManifestEntry]
+) -> list[tuple[int, Evidence, str]]:
     there = manifest.find(job_id, [entry.path for entry in entries])
     found = []
     for entry in entries:
         row = there.get(entry.path)
-        if row is not None:
+        if row is None or manifest.place_of(row):
+            row = renamed.get(entry.path)
+        if row is not None and not _is_left_out(row):
             difference = _difference(row, entry)
             found.append((row.number, Evidence.MISMATCH if difference else Evidence.SIZE_ONLY, difference))
     return found
+
+
+def _is_left_out(row: ManifestEntry) -> bool:
+    """Whether an option of the transfer says that the destination need not be what the source is."""
+    return row.state == EntryState.SKIPPED and bool(row.error)
 
 
 def _difference(row: ManifestEntry, entry: Entry) -> str:
@@ -77,7 +87,8 @@ def _difference(row: ManifestEntry, entry: Entry) -> str:
 
 
 def _result(job_id: UUID) -> Json:
-    rows = manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0)
+    left_out = Q(state=EntryState.SKIPPED, evidence="") & ~Q(error="")
+    rows = manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0).exclude(left_out)
     files = rows.filter(kind=EntryKind.FILE)
     at_destination = files.filter(evidence=Evidence.SIZE_ONLY)
     missing, mismatched = rows.filter(evidence=""), rows.filter(evidence=Evidence.MISMATCH)

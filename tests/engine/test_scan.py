@@ -189,3 +189,47 @@ def test_batches_come_though_the_server_is_slow() -> None:
         return batch
 
     assert asyncio.run(go()) == ScanBatch([], [b""])
+
+
+async def limited(storage: Storage, **limits: int) -> list[ScanBatch]:
+    """A scan with limits."""
+    return [batch async for batch in scan_tree(storage, EVERYTHING, **limits)]
+
+
+@pytest.mark.parametrize(("max_depth", "expected"), [(1, 20), (2, 220), (3, 3220), (9, 3220)])
+def test_scan_ends_at_the_depth_that_it_may_go_to(max_depth: int, expected: int) -> None:
+    storage = wide_tree()
+    paths = paths_of(asyncio.run(limited(storage, max_depth=max_depth)))
+    assert len(paths) == expected
+    assert max(path.count(b"/") for path in paths) < max_depth
+    assert storage.count("list_folder") == {1: 1, 2: 21}.get(max_depth, 221)
+
+
+@pytest.mark.parametrize("max_files", [1, 15, 1000, 2999, 3000, 3001])
+def test_scan_ends_with_the_last_file_that_it_may_find(max_files: int) -> None:
+    batches = asyncio.run(limited(wide_tree(), max_files=max_files))
+    entries = [entry for listing in listings_of(batches) for entry in listing.entries]
+    assert sum(entry.kind is Kind.FILE for entry in entries) == min(max_files, 3000)
+    assert batches[-1].frontier == []
+
+
+def test_scan_with_limits_goes_on_from_every_frontier() -> None:
+    async def go() -> None:
+        batches = await limited(wide_tree(), max_files=2500, max_depth=3)
+        assert len(batches) > 2
+        for count in range(1, len(batches)):
+            before = sum(entry.kind is Kind.FILE for x in listings_of(batches[:count]) for entry in x.entries)
+            rest = [
+                batch
+                async for batch in scan_tree(
+                    wide_tree(),
+                    EVERYTHING,
+                    max_files=2500 - before,
+                    max_depth=3,
+                    frontier=batches[count - 1].frontier,
+                )
+            ]
+            files = [path for path in paths_of(batches[:count] + rest) if path.count(b"/") == 2]
+            assert len(files) == len(set(files)) == 2500
+
+    asyncio.run(go())

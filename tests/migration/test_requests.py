@@ -64,7 +64,8 @@ def test_values_that_change_nothing_are_taken(post):
             "bandwidth_limit": 0,
             "enable_resume": True,
             "verify_after_transfer": True,
-            "skip_large_files": None,
+            "skip_large_files": 0,
+            "transfers": 0,
             "dry_run": False,
             "files": [],
             "plan_id": None,
@@ -85,10 +86,25 @@ def test_values_that_change_nothing_are_taken(post):
     [
         ({"bandwidth_limit": 5}, "bandwidth_limit"),
         ({"enable_resume": False}, "enable_resume"),
-        ({"dry_run": True}, "dry_run"),
         ({"dry_run": 0}, "dry_run"),
-        ({"conflict": "skip"}, "conflict"),
-        ({"files": ["a"]}, "files"),
+        ({"ignore_errors": "no"}, "ignore_errors"),
+        ({"conflict": "merge"}, "conflict"),
+        ({"conflict": 7}, "conflict"),
+        ({"skip_large_files": "5"}, "skip_large_files"),
+        ({"skip_large_files": True}, "skip_large_files"),
+        ({"skip_large_files": -1}, "skip_large_files"),
+        ({"skip_large_files": 10**12}, "skip_large_files"),
+        ({"files": "a"}, "files"),
+        ({"files": [7]}, "files"),
+        ({"files": [""]}, "files"),
+        ({"files": ["."]}, "files"),
+        ({"files": ["a/.."]}, "files"),
+        ({"files": ["../a"]}, "files"),
+        ({"files": ["\\x2e\\x2e/a"]}, "files"),
+        ({"files": ["/a"]}, "files"),
+        ({"files": ["a\\x00"]}, "files"),
+        ({"files": ["a" * 4097]}, "files"),
+        ({"files": ["a"] * 10_001}, "files"),
         ({"method": "pigeon"}, "method"),
         ({"colour": "red"}, "colour"),
         ({"verify_after_transfer": "yes"}, "verify_after_transfer"),
@@ -130,6 +146,32 @@ def test_bad_field_is_refused_by_name(post, change, field):
     assert field in answer.json()["fields"]
     assert field in answer.json()["error"]
     assert not Job.objects.exists()
+
+
+def test_options_of_a_transfer_are_kept_with_the_job(post):
+    options = {"conflict": "newer", "dry_run": True, "ignore_errors": True, "skip_large_files": 0.5}
+    answer = post("/api/transfer", TRANSFER | options | {"files": ["a//b/", "./c d", "a/b", "\\xff\\\\"]})
+    params = Job.objects.get(pk=answer.json()["id"]).params
+    assert {name: params[name] for name in options} == options
+    assert params["files"] == ["a/b", "c d", "\\xff\\\\"]
+    plain = Job.objects.get(pk=post("/api/transfer", TRANSFER).json()["id"]).params
+    assert (plain["conflict"], plain["dry_run"], plain["files"]) == ("overwrite", False, [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_depth": -1},
+        {"max_depth": "2"},
+        {"max_files": True},
+        {"max_files": 10**12},
+        {"follow_symlinks": True},
+    ],
+)
+def test_bad_option_of_a_scan_is_refused_by_name(post, change):
+    answer = post("/api/scan", SCAN | change)
+    assert answer.status_code == 400
+    assert list(answer.json()["fields"]) == list(change)
 
 
 @pytest.mark.parametrize(

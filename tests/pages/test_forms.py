@@ -163,6 +163,17 @@ def test_a_copy_into_itself_is_refused_at_the_destination(signed_in: Client, tmp
     assert beside(text, f"id_{TO}-root_path").startswith("The destination lies inside the source")
 
 
+def test_options_of_a_transfer_reach_its_job(signed_in: Client) -> None:
+    page = signed_in.get("/new/transfer").content.decode()
+    assert '<option value="overwrite">Replace them</option>' in page
+    data = sftp(FROM) | sftp(TO, host="example.net")
+    options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on"}
+    data |= {f"new-transfer-{name}": value for name, value in options.items()}
+    assert signed_in.post("/new/transfer", data).status_code == 302
+    params = Job.objects.get().params
+    assert (params["conflict"], params["dry_run"], params["ignore_errors"]) == ("rename", True, True)
+
+
 def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_path: Path) -> None:
     client.force_login(User.objects.create(username="operator"))
     assert 'value="local"' not in client.get("/new/scan").content.decode()
