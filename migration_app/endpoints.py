@@ -11,7 +11,7 @@ from migration_app import secrets
 from migration_app.models import Endpoint, HostKey
 from migration_app.storages import base
 from migration_app.storages.errors import HostKeyRejected
-from sessions_app.models import Job
+from sessions_app.models import Job, User
 
 Json = dict[str, Any]
 
@@ -20,8 +20,14 @@ SECRETS = ("password", "ssh_key", "passphrase")
 
 
 def store(job: Job, config: Json) -> Endpoint:
-    """Write the endpoint of one side of a job; secrets are sealed."""
+    """Write the endpoint of one side of a job; secrets are sealed, or left where they are stored.
+
+    Raises Endpoint.DoesNotExist when the stored connection has been deleted meanwhile.
+    """
     endpoint = unsaved(job.owner_id, config)
+    if endpoint.connection_id is not None:
+        # Held until the job is written: from then on it cannot be deleted.
+        Endpoint.objects.select_for_update().get(pk=endpoint.connection_id)
     endpoint.job = job
     endpoint.save(force_insert=True)
     return endpoint
@@ -31,6 +37,7 @@ def unsaved(owner_id: int, config: Json) -> Endpoint:
     """The endpoint of a validated request, not written yet."""
     return Endpoint(
         owner_id=owner_id,
+        connection_id=config.get("connection"),
         protocol=config["protocol"],
         host=config["host"],
         port=config["port"],
@@ -42,16 +49,56 @@ def unsaved(owner_id: int, config: Json) -> Endpoint:
 
 def public(config: Json) -> Json:
     """What an answer shows of a side: all but the secrets, which are empty."""
-    return {name: "" if name in SECRETS else value for name, value in config.items()}
+    return {name: "" if name in SECRETS else value for name, value in config.items() if name != "connection"}
+
+
+Account = tuple[str, str, int, str]
+
+
+def account_of(protocol: str, host: str, port: int, username: str) -> Account:
+    """Protocol, host, port and user in the form in which equal ones are equal."""
+    return protocol, host.lower().rstrip("."), port or DEFAULT_PORTS.get(protocol, 0), username
+
+
+def account(endpoint: Endpoint) -> Account:
+    """Whose secret an endpoint holds."""
+    return account_of(endpoint.protocol, endpoint.host, endpoint.port, endpoint.username)
+
+
+def stored_for(owner: User, config: Json) -> Endpoint | None:
+    """The owner's stored connection that has a secret for the account of a request, the newest of several."""
+    wanted = account_of(config["protocol"], config["host"], config["port"], config["username"])
+    found = Endpoint.objects.stored().filter(owner=owner, protocol=wanted[0], username=wanted[3])
+    return next((one for one in found.exclude(sealed="").order_by("-pk") if account(one) == wanted), None)
+
+
+def find_stored(owner: User, number: Any) -> Endpoint | None:
+    """One of the owner's stored connections by its id as text; None for whatever is none."""
+    if not (isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 19):
+        return None
+    return Endpoint.objects.stored().filter(owner=owner, pk=int(number)).first()
+
+
+def fields(stored: Endpoint) -> Json:
+    """A stored connection as the fields of a Conn, without its secrets."""
+    found = {
+        "protocol": stored.protocol,
+        "host": stored.host,
+        "port": stored.port,
+        "username": stored.username,
+        "root_path": stored.root_path,
+    }
+    return found | ({"host_key": stored.options["host_key"]} if stored.options.get("host_key") else {})
 
 
 def claim_key(config: Json) -> str:
     """Which server a tree is on, for `sessions_app.claims`."""
     if config["protocol"] == "local":
         return "local"
-    host = config["host"].lower().rstrip(".")
-    port = config["port"] or DEFAULT_PORTS[config["protocol"]]
-    return f"{config['protocol']}://{config['username']}@{host}:{port}"
+    protocol, host, port, username = account_of(
+        config["protocol"], config["host"], config["port"], config["username"]
+    )
+    return f"{protocol}://{username}@{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +118,12 @@ class Side:
 
 def side(endpoint_id: int, root: str) -> Side:
     """The side that a job's parameters name. Raises Endpoint.DoesNotExist, secrets.CannotOpen."""
-    return side_of(Endpoint.objects.get(pk=endpoint_id), root)
+    return side_at(Endpoint.objects.select_related("connection").get(pk=endpoint_id), root)
 
 
-def side_of(endpoint: Endpoint, root: str) -> Side:
-    """The side of an endpoint, stored or not. Raises secrets.CannotOpen."""
-    opened = secrets.unseal(endpoint.sealed)
+def side_at(endpoint: Endpoint, root: str) -> Side:
+    """The side of an endpoint, written or not. Raises secrets.CannotOpen."""
+    opened = secrets.unseal(_sealed(endpoint))
     is_local = endpoint.protocol == "local"
     address = base.Address(
         protocol=endpoint.protocol,
@@ -89,6 +136,15 @@ def side_of(endpoint: Endpoint, root: str) -> Side:
         **opened,
     )
     return Side(endpoint, address, root.encode())
+
+
+def _sealed(endpoint: Endpoint) -> str:
+    stored = endpoint.connection
+    if stored is None:
+        return endpoint.sealed
+    if account(stored) != account(endpoint):
+        raise secrets.CannotOpen(f"The stored connection {stored.name} is of another server or user now.")
+    return stored.sealed
 
 
 def _policy(endpoint: Endpoint) -> base.HostKeyPolicy:
@@ -125,6 +181,15 @@ def pin(endpoint: Endpoint, key: base.HostKey) -> str:
         if is_new
         else ""
     )
+
+
+def forget_pin(stored: Endpoint) -> None:
+    """Forget the pinned key of a connection's server, unless another connection of the owner goes there."""
+    if stored.protocol == "local":
+        return
+    others = Endpoint.objects.stored().filter(owner_id=stored.owner_id).exclude(pk=stored.pk)
+    if not any(account(other)[:3] == account(stored)[:3] for other in others):
+        _pins(stored).delete()
 
 
 def local_refusal(root: str) -> str:

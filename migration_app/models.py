@@ -4,16 +4,31 @@ from django.conf import settings
 from django.db import models
 
 
-class Endpoint(models.Model):
-    """One side of a job: a server, who we are there, and the sealed secrets for it.
+class EndpointQuerySet(models.QuerySet["Endpoint"]):
+    """Endpoints by what they are."""
 
-    A transfer has two, a scan one; they go when their job goes. `Job.params` holds their ids and roots.
+    def stored(self) -> "EndpointQuerySet":
+        """Stored connections, not the sides of jobs."""
+        return self.exclude(name="")
+
+
+class Endpoint(models.Model):
+    """A server, who we are there, and the sealed secrets for it: one side of a job, or a stored connection.
+
+    A transfer has two sides, a scan one; they go when their job goes. `Job.params` holds their ids and roots. A stored
+    connection has a name and no job; a side that was made from one refers to it and holds no secret of its own.
     """
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="endpoints")
     job = models.ForeignKey(
         "sessions_app.Job", null=True, blank=True, on_delete=models.CASCADE, related_name="endpoints"
     )
+    name = models.CharField(max_length=100, blank=True)
+    """Of a stored connection."""
+    connection = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="uses"
+    )
+    """Of a side: the stored connection that has its secrets."""
     protocol = models.CharField(max_length=16)
     host = models.CharField(max_length=255, blank=True)
     port = models.PositiveIntegerField(default=0)
@@ -22,10 +37,24 @@ class Endpoint(models.Model):
     """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands."""
     sealed = models.TextField(blank=True)
     """The secrets as one token of `secrets.seal`; empty when there are none."""
+    root_path = models.TextField(blank=True)
+    """Of a stored connection: where it begins unless a request says otherwise."""
+    last_test = models.JSONField(null=True, blank=True)
+    """Of a stored connection: success, latency_ms and verdict of its last probe."""
+    tested_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = EndpointQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=~models.Q(name=""), name="one_connection_of_a_name"
+            )
+        ]
+
     def __str__(self) -> str:
-        return self.where
+        return self.name or self.where
 
     @property
     def where(self) -> str:

@@ -23,12 +23,12 @@ def probe(user: User, data: Any) -> Json:
 def probe_endpoint(user: User, endpoint: Endpoint, root: str) -> Json:
     """ProbeResult for an endpoint, stored or not. Raises visits.Busy."""
     try:
-        side = endpoints.side_of(endpoint, root)
+        side = endpoints.side_at(endpoint, root)
     except secrets.CannotOpen as error:
         return _result(endpoint.protocol, root, Probe(error=StorageError(str(error))), status=None)
     found = visit(user, side, probe_storage)
     status = _host_key_status(side, found)
-    if status == "new" and found.host_key is not None and found.error is None:
+    if side.learns_host_key and found.host_key is not None and found.error is None:
         try:
             endpoints.pin(endpoint, found.host_key)
         except HostKeyRejected as error:

@@ -29,3 +29,11 @@ def unseal(token: str) -> dict[str, str]:
     except InvalidToken:
         raise CannotOpen("The stored password or key cannot be opened: its encryption key is gone.") from None
     return {str(name): str(value) for name, value in json.loads(opened).items()}
+
+
+def unseal_or_nothing(token: str) -> dict[str, str]:
+    """The secrets of a token; none where they cannot be opened any more."""
+    try:
+        return unseal(token)
+    except CannotOpen:
+        return {}

@@ -13,6 +13,7 @@ from rest_framework import serializers
 from migration_app import endpoints
 from migration_app.engine.choices import Conflict
 from migration_app.engine.filters import parse_filter
+from migration_app.models import Endpoint
 from migration_app.paths import path_bytes, path_text
 from sessions_app.models import User
 
@@ -124,7 +125,13 @@ class NotYet(serializers.Field[Any, Any, Any, Any]):
 
 
 class ConnSerializer(StrictSerializer):
-    """One side of a job; the validated form has every field and `root_path` without detours."""
+    """One side of a job; the validated form has every field and `root_path` without detours.
+
+    `connection` is then the row of the stored connection that has the secrets, absent when there is none.
+    """
+
+    uses_stored = True
+    """Whether the secrets of stored connections may be used."""
 
     protocol = Text()
     host = Text(default="", allow_blank=True, max_length=255)
@@ -135,7 +142,7 @@ class ConnSerializer(StrictSerializer):
     passphrase = Text(default="", allow_blank=True, max_length=4096)
     host_key = Text(default="", allow_blank=True, max_length=100)
     root_path = Text(max_length=LONGEST_PATH)
-    connection = NotYet("")
+    connection = Text(default="", allow_blank=True, max_length=20)
     jump = NotYet("", {}, [])
     bucket = NotYet("")
     region = NotYet("")
@@ -144,6 +151,8 @@ class ConnSerializer(StrictSerializer):
 
     def to_internal_value(self, data: Any) -> Any:
         """As usual; what SFTP needs besides is told together with all else that is wrong."""
+        if isinstance(data, dict) and self.uses_stored and data.get("connection"):
+            data = self._of_stored(data)
         is_sftp = isinstance(data, dict) and BUILT.get(str(data.get("protocol"))) == "sftp"
         missing = {
             name: ["Is needed for SFTP."] for name in ("host", "username") if is_sftp and not data.get(name)
@@ -170,15 +179,7 @@ class ConnSerializer(StrictSerializer):
 
     def validate_root_path(self, value: str) -> str:
         """An absolute path without `..` or control characters."""
-        if not value.startswith("/"):
-            raise serializers.ValidationError("Must be an absolute path: it starts with a slash.")
-        if _CONTROL.search(value):
-            raise serializers.ValidationError("Must not hold control characters.")
-        if ".." in value.split("/"):
-            raise serializers.ValidationError("Must not hold “..”.")
-        if len(value.encode()) > LONGEST_PATH:
-            raise serializers.ValidationError(f"Must not be longer than {LONGEST_PATH} bytes.")
-        return "/" + posixpath.normpath(value).lstrip("/")
+        return plain_path(value)
 
     def validate_host(self, value: str) -> str:
         """A name or an address; one in brackets is taken out of them."""
@@ -207,9 +208,32 @@ class ConnSerializer(StrictSerializer):
     def validate(self, attrs: Json) -> Json:
         """What the protocol needs, and whether this person may use it."""
         user: User = self.context["user"]
+        if not self.uses_stored and attrs["connection"]:
+            raise serializers.ValidationError({"connection": ["A connection cannot refer to another one."]})
+        stored = attrs.pop("connection")
         if attrs["protocol"] == "local":
             return self._validated_local(attrs, user)
+        if self.uses_stored and not any(attrs[name] for name in endpoints.SECRETS):
+            match = int(stored) if stored else getattr(endpoints.stored_for(user, attrs), "pk", None)
+            return attrs | ({"connection": match} if match else {})
         return attrs
+
+    def _of_stored(self, data: Json) -> Json:
+        """The fields of the stored connection that a request names."""
+        stored = endpoints.find_stored(self.context["user"], data["connection"])
+        if stored is None:
+            raise serializers.ValidationError({"connection": ["You have no stored connection of this id."]})
+        known = endpoints.fields(stored)
+        own = ("connection", "root_path")
+        refused = {
+            name: ["Leave this out: the stored connection has it."]
+            for name, value in data.items()
+            if name in self.fields and name not in own and value not in (None, "", 0, known.get(name))
+        }
+        if refused:
+            raise serializers.ValidationError(refused)
+        unknown = {name: value for name, value in data.items() if name not in self.fields}
+        return unknown | known | {name: data[name] for name in own if data.get(name) not in (None, "")}
 
     def _validated_local(self, attrs: Json, user: User) -> Json:
         if attrs["host"] not in _THIS_MACHINE:
@@ -222,6 +246,36 @@ class ConnSerializer(StrictSerializer):
             raise serializers.ValidationError({"root_path": [refusal]})
         nothing = dict.fromkeys(("host", "username", "password", "ssh_key", "passphrase", "host_key"), "")
         return attrs | nothing | {"port": 0}
+
+
+def plain_path(value: str) -> str:
+    """An absolute path without detours. Raises ValidationError."""
+    if not value.startswith("/"):
+        raise serializers.ValidationError("Must be an absolute path: it starts with a slash.")
+    if _CONTROL.search(value):
+        raise serializers.ValidationError("Must not hold control characters.")
+    if ".." in value.split("/"):
+        raise serializers.ValidationError("Must not hold “..”.")
+    if len(value.encode()) > LONGEST_PATH:
+        raise serializers.ValidationError(f"Must not be longer than {LONGEST_PATH} bytes.")
+    return "/" + posixpath.normpath(value).lstrip("/")
+
+
+class StoredConnectionSerializer(ConnSerializer):
+    """A connection to be stored: Conn and a name."""
+
+    uses_stored = False
+    name = Text(max_length=100)
+
+    def validate_name(self, value: str) -> str:
+        """One that `NAME:/path` can be written with, and that no other connection of this person has."""
+        name = value.strip()
+        if not name or not name.isprintable() or any(sign in name for sign in ":/"):
+            raise serializers.ValidationError("Must be printable, without a colon or a slash.")
+        others = Endpoint.objects.stored().filter(owner=self.context["user"], name=name)
+        if others.exclude(pk=self.context.get("stored", 0)).exists():
+            raise serializers.ValidationError("Another of your connections has this name.")
+        return name
 
 
 class ExclusionsField(serializers.Field[Any, Any, Any, Any]):
@@ -349,10 +403,10 @@ class TransferRequestSerializer(StrictSerializer):
         return attrs
 
 
-def validated(serializer_class: type[StrictSerializer], user: User, data: Any) -> Json:
+def validated(serializer_class: type[StrictSerializer], user: User, data: Any, **context: Any) -> Json:
     """The validated form of a request's body. Raises ValidationError."""
     if not isinstance(data, dict):
         raise serializers.ValidationError("The body must be a JSON object.")
-    serializer = serializer_class(data=data, context={"user": user})
+    serializer = serializer_class(data=data, context={"user": user, **context})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)

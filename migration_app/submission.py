@@ -12,6 +12,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from migration_app import endpoints
+from migration_app.models import Endpoint
 from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer, validated
 from sessions_app import jobs
 from sessions_app.models import Job, User
@@ -61,7 +62,7 @@ def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
     }
 
     def with_rows(job: Job) -> None:
-        job.params["endpoint"] = endpoints.store(job, config).pk
+        job.params["endpoint"] = _store(job, config)
 
     submission = _submission("scan", user, data, meta, params, title=_place(config))
     submission.public = {"source_config": endpoints.public(config)}
@@ -83,8 +84,8 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
     }
 
     def with_rows(job: Job) -> None:
-        job.params["source"] = endpoints.store(job, source).pk
-        job.params["destination"] = endpoints.store(job, destination).pk
+        job.params["source"] = _store(job, source)
+        job.params["destination"] = _store(job, destination)
 
     title = f"{_place(source)} → {_place(destination)}"
     submission = _submission("transfer", user, data, meta, params, title=title)
@@ -93,6 +94,13 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "dest_config": endpoints.public(destination),
     }
     return jobs.submit(submission, with_rows=with_rows)
+
+
+def _store(job: Job, config: Json) -> int:
+    try:
+        return endpoints.store(job, config).pk
+    except Endpoint.DoesNotExist:
+        raise ValidationError({"connection": ["The stored connection has just been deleted."]}) from None
 
 
 def _submission(

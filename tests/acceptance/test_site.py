@@ -192,3 +192,18 @@ def test_overlapping_destinations_wait_for_each_other(product, wordpress, sftp, 
         assert first in waiting["progress"]["message"]
     one, two = product.wait_for(first), product.wait_for(second)
     assert two["started_at"] >= one["completed_at"]
+
+
+def test_site_moves_by_the_name_of_stored_connections(product, wordpress, sftp, tmp_path):
+    config = sftp(tmp_path / "host") | {"name": "host"}
+    stored = product.post("/api/connections", config).body
+    assert product.post(f"/api/connections/{stored['id']}/test").body["success"]
+    body = {
+        "source_config": local(wordpress),
+        "dest_config": {"connection": stored["id"], "root_path": f"{config['root_path']}/site"},
+    }
+    product.wait_for(submit(product, "/api/transfer", body))
+    assert differences(wordpress, tmp_path / "host/site") == ""
+    listed = product.get(f"/api/connections/{stored['id']}/browse").body["entries"]
+    assert [entry["name"] for entry in listed] == ["site"]
+    assert product.delete(f"/api/connections/{stored['id']}").status == 200

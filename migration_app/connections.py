@@ -1,0 +1,210 @@
+"""Stored connections: kept, changed, tried out, looked into. Their secrets go in and never come out."""
+
+import base64
+import posixpath
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from rest_framework.exceptions import ValidationError
+
+from migration_app import endpoints, secrets
+from migration_app.models import Endpoint
+from migration_app.probing import probe_endpoint
+from migration_app.serializers import StoredConnectionSerializer, plain_path, validated
+from migration_app.storages.base import Entry, FolderListing, HostKey, Kind, Storage, ask
+from migration_app.storages.errors import StorageError
+from migration_app.visits import visit
+from sessions_app.models import Job, User
+from sessions_app.problems import Conflict
+from sessions_app.serializers import instant
+from sessions_app.states import ACTIVE
+
+Json = dict[str, Any]
+
+MOST_ENTRIES = 5000
+
+
+def of(user: User) -> Any:
+    """The person's stored connections."""
+    return Endpoint.objects.stored().filter(owner=user)
+
+
+def create(user: User, data: Any) -> Endpoint:
+    """Store a connection. Raises ValidationError."""
+    config = validated(StoredConnectionSerializer, user, data)
+    stored = endpoints.unsaved(user.pk, config)
+    stored.name, stored.root_path = config["name"], config["root_path"]
+    _save(stored, is_new=True)
+    return stored
+
+
+def _save(stored: Endpoint, *, is_new: bool = False) -> None:
+    try:
+        with transaction.atomic():
+            stored.save(force_insert=is_new)
+    except IntegrityError:
+        # The same name twice in the same instant.
+        raise ValidationError({"name": ["Another of your connections has this name."]}) from None
+
+
+def update(user: User, stored: Endpoint, data: Any, *, is_partial: bool) -> Endpoint:
+    """Change a connection. An empty secret keeps the stored one; another server or user drops secrets and pin.
+
+    Raises ValidationError, Conflict when jobs that are not finished use what would go.
+    """
+    if is_partial and isinstance(data, dict):
+        data = _merged(stored, data)
+    config = validated(StoredConnectionSerializer, user, data, stored=stored.pk)
+    changed = endpoints.unsaved(user.pk, config)
+    given = {name: config[name] for name in endpoints.SECRETS if config[name]}
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=stored.pk)
+        if endpoints.account(changed) != endpoints.account(row):
+            _refuse_in_use(row, "Its server and user cannot be changed")
+            endpoints.forget_pin(row)
+            row.last_test = row.tested_at = None
+            kept: dict[str, str] = {}
+        else:
+            kept = secrets.unseal_or_nothing(row.sealed)
+        if "ssh_key" in given:
+            # It belonged to the key that is replaced.
+            kept.pop("passphrase", None)
+        for name in ("protocol", "host", "port", "username", "options"):
+            setattr(row, name, getattr(changed, name))
+        row.name, row.root_path = config["name"], config["root_path"]
+        row.sealed = secrets.seal(kept | given)
+        _save(row)
+    return row
+
+
+def _merged(stored: Endpoint, data: Json) -> Json:
+    """The fields of a PATCH over those that are there."""
+    known = endpoints.fields(stored)
+    given = {name: value for name, value in data.items() if value is not None}
+    if given.get("protocol", stored.protocol) != stored.protocol:
+        # Host and user of one protocol mean nothing to another.
+        known = {"root_path": stored.root_path}
+    elif any(given.get(name, known[name]) != known[name] for name in ("host", "port", "username")):
+        known.pop("host_key", None)
+    return {"name": stored.name} | known | given
+
+
+def delete(stored: Endpoint) -> None:
+    """Delete a connection with its secrets. Raises Conflict while jobs that are not finished use it."""
+    with transaction.atomic():
+        row = Endpoint.objects.select_for_update().get(pk=stored.pk)
+        _refuse_in_use(row, "It cannot be deleted")
+        row.delete()
+
+
+def jobs_using(stored: Endpoint) -> int:
+    """How many jobs that are not finished use a connection."""
+    return Job.objects.filter(endpoints__connection=stored, status__in=ACTIVE).distinct().count()
+
+
+def _refuse_in_use(stored: Endpoint, what: str) -> None:
+    if count := jobs_using(stored):
+        jobs = "a job that is not finished uses" if count == 1 else f"{count} jobs that are not finished use"
+        raise Conflict(f"{what} while {jobs} it.")
+
+
+def test(user: User, stored: Endpoint) -> Json:
+    """ProbeResult of a connection, remembered. Raises visits.Busy."""
+    found = probe_endpoint(user, stored, stored.root_path)
+    stored.tested_at = timezone.now()
+    stored.last_test = {
+        "success": found["success"],
+        "verdict": found["verdict"],
+        "latency_ms": found["performance"]["latency_ms"],
+    }
+    stored.save(update_fields=["tested_at", "last_test"])
+    return found
+
+
+def connection_json(stored: Endpoint) -> Json:
+    """A connection as the API shows it: `secrets_stored` names the secrets that are there."""
+    found: Json = {
+        "id": str(stored.pk),
+        "name": stored.name,
+        **endpoints.fields(stored),
+        **dict.fromkeys(endpoints.SECRETS, ""),
+        "secrets_stored": sorted(secrets.unseal_or_nothing(stored.sealed)),
+        "created_at": instant(stored.created_at),
+    }
+    if stored.last_test is not None:
+        found["last_test"] = {"tested_at": instant(stored.tested_at), **stored.last_test}
+    return found
+
+
+def browse(user: User, stored: Endpoint, path: str) -> Json:
+    """What one folder holds, folders first; without a path the connection's own.
+
+    Raises ValidationError for a path that cannot be listed, StorageError when there is no connection, visits.Busy.
+    """
+    path = _checked(user, stored, path or stored.root_path)
+    side = endpoints.side_at(stored, path)
+
+    async def look(storage: Storage) -> tuple[HostKey | None, FolderListing | StorageError]:
+        await storage.connect()
+        try:
+            await storage.root_entry()
+            return storage.host_key, await ask(partial(storage.list_folder, b""))
+        except StorageError as error:
+            return storage.host_key, error
+        finally:
+            await storage.close()
+
+    key, listing = visit(user, side, look)
+    if key is not None and side.learns_host_key:
+        endpoints.pin(stored, key)
+    if isinstance(listing, StorageError):
+        raise ValidationError({"path": [str(listing)]})
+    entries = sorted(listing.entries, key=lambda entry: (entry.kind is not Kind.FOLDER, entry.path))
+    return {
+        "path": path,
+        "parent": posixpath.dirname(path) if path != "/" else None,
+        "total": len(entries),
+        "is_truncated": len(entries) > MOST_ENTRIES,
+        "entries": [_entry_json(path, entry) for entry in entries[:MOST_ENTRIES]],
+    }
+
+
+def _checked(user: User, stored: Endpoint, path: str) -> str:
+    try:
+        found = plain_path(path)
+    except ValidationError as error:
+        raise ValidationError({"path": error.detail}) from None
+    if stored.protocol == "local":
+        if not user.is_owner:
+            raise ValidationError({"path": ["Only owners may use folders of this machine."]})
+        if refusal := endpoints.local_refusal(found):
+            raise ValidationError({"path": [refusal]})
+    return found
+
+
+def _entry_json(folder: str, entry: Entry) -> Json:
+    """An entry; `path` is there where a request can name it, `name_b64` where the name is not UTF-8."""
+    found: Json = {
+        "name": entry.path.decode("utf-8", "backslashreplace"),
+        "type": entry.kind.value,
+        "size_bytes": entry.size,
+        "modified_at": _instant(entry.mtime),
+        "mode": f"{entry.mode:04o}",
+    }
+    try:
+        found["path"] = plain_path(posixpath.join(folder, entry.path.decode()))
+    except UnicodeDecodeError:
+        found["name_b64"] = base64.b64encode(entry.path).decode()
+    except ValidationError:
+        pass
+    return found
+
+
+def _instant(seconds: int) -> str | None:
+    try:
+        return instant(datetime.fromtimestamp(seconds, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None
