@@ -22,6 +22,7 @@ Json = dict[str, Any]
 LONGEST_PATH = 4096
 MOST_EXCLUSIONS = 1000
 MOST_FILES = 10_000
+MOST_AT_ONCE = 256
 MOST = 10**9
 """Of any number that a request may hold."""
 PROTOCOLS = ("local", "sftp", "scp", "ftp", "ftps", "s3", "webdav")
@@ -372,7 +373,7 @@ class TransferRequestSerializer(StrictSerializer):
     method = Text(default="", allow_blank=True, max_length=50)
     exclusions = ExclusionsField(default=list)
     verify_after_transfer = Switch(default=False)
-    bandwidth_limit = NotYet(0)
+    bandwidth_limit = Amount(default=0, min_value=0, max_value=MOST)
     enable_resume = NotYet(True)
     skip_large_files = Amount(default=0, min_value=0, max_value=MOST)
     dry_run = Switch(default=False)
@@ -382,7 +383,7 @@ class TransferRequestSerializer(StrictSerializer):
     confirm_deletions = NotYet(0)
     conflict = Text(default="", allow_blank=True)
     ignore_errors = Switch(default=False)
-    transfers = NotYet(0)
+    transfers = Whole(default=0, min_value=0, max_value=MOST_AT_ONCE)
 
     def validate_method(self, value: str) -> str:
         """A wish that is a known word; the result says which way was taken."""

@@ -21,7 +21,10 @@ from sessions_app.runners import Submission
 Json = dict[str, Any]
 
 LONGEST_KEY = 255
-CHOICES = ("conflict", "dry_run", "files", "ignore_errors", "skip_large_files")
+CHOICES = (
+    *("bandwidth_limit", "conflict", "dry_run", "files", "ignore_errors", "skip_large_files"),
+    "transfers",
+)
 """Options of a transfer that its parameters hold as they are."""
 
 

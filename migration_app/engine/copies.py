@@ -298,6 +298,9 @@ class FileCopy(_PlacedCopy):
             length = min(size - offset, self.flow.chunk_size)
             if not length or self.error is not None or not self.lane.has_room(length):
                 break
+            if self.flow.pace.wait_s():
+                break
+            self.flow.pace.take(length)
             self._asked += length
             self.lane.in_window += length
             self.unanswered += 1

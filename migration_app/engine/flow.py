@@ -8,6 +8,7 @@ from migration_app.engine.copies import Copy, FileCopy, FolderCopy, LinkCopy, Re
 from migration_app.engine.items import Done, Item
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
+from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
 from migration_app.storages.base import Kind, Storage
 from migration_app.storages.errors import ConnectionLost, StorageError
@@ -20,6 +21,7 @@ WINDOW = 8 * 2**20
 SMALL_SHARE = 2 * 2**20
 """What small files have of the window while there are large ones."""
 BATCH_DONE = 500
+LONGEST_WAIT_S = 0.25
 STOP_S = 1.5
 
 _COPIES: dict[Kind, type[Copy]] = {
@@ -34,22 +36,34 @@ class Flow:
     """A transfer under way."""
 
     def __init__(
-        self, source: Storage, destination: Storage, items: Sequence[Item], folders_known: Collection[bytes]
+        self,
+        source: Storage,
+        destination: Storage,
+        items: Sequence[Item],
+        *,
+        folders_known: Collection[bytes],
+        pace: Pace,
+        at_once: int,
     ) -> None:
         self.source = source
         self.destination = destination
-        self.chunk_size = min(source.capabilities.chunk_size, destination.capabilities.chunk_size)
+        self.pace = pace
+        self.chunk_size = min(
+            source.capabilities.chunk_size, destination.capabilities.chunk_size, pace.largest_piece
+        )
         self.lost: ConnectionLost | None = None
         self.bytes_in_flight = 0
         self.current_file = b""
         self.folders = NewFolders(destination, folders_known, self.call_later)
-        self._small = Lane(SMALL_AT_ONCE, SMALL_SHARE, WINDOW)
-        self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
+        self._small = Lane(at_once, SMALL_SHARE, WINDOW)
+        self._large = Lane(min(at_once, LARGE_AT_ONCE), WINDOW - SMALL_SHARE, WINDOW)
         self._small.other, self._large.other = self._large, self._small
         for item in items:
             is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM
             (self._large if is_large else self._small).items.append(item)
         self._is_stopping = False
+        self._is_waiting = False
+        """Whether the pump is to be woken when the pace lets more through."""
         self._later: deque[Callable[[], None]] = deque()
         self._done: list[Done] = []
         self._pump = Pump(self._step)
@@ -138,10 +152,22 @@ class Flow:
         )
 
     def _feed(self, lane: Lane) -> bool:
-        if not lane.hungry or not lane.has_room(self.chunk_size):
+        if not lane.hungry or not lane.has_room(self.chunk_size) or self._is_too_early():
             return False
         lane.hungry.popleft().fill()
         return True
+
+    def _is_too_early(self) -> bool:
+        wait_s = self.pace.wait_s()
+        if wait_s and not self._is_waiting:
+            self._is_waiting = True
+            # No longer than a moment, as the pace may be set to another one meanwhile.
+            asyncio.get_running_loop().call_later(min(wait_s, LONGEST_WAIT_S), self._go_on)
+        return wait_s > 0
+
+    def _go_on(self) -> None:
+        self._is_waiting = False
+        self._pump.schedule()
 
     def _start_next(self, lane: Lane) -> bool:
         if not lane.items or len(lane.under_way) >= lane.at_once:

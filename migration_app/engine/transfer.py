@@ -3,11 +3,12 @@
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
-from migration_app.engine.flow import Flow
+from migration_app.engine.flow import SMALL_AT_ONCE, Flow
 from migration_app.engine.items import Done, Item
+from migration_app.engine.pace import Pace
 from migration_app.storages.base import Storage
 
-__all__ = ["Done", "Item", "TransferBatch", "transfer_items"]
+__all__ = ["SMALL_AT_ONCE", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
 
 BATCH_S = 0.2
 
@@ -23,15 +24,22 @@ class TransferBatch:
 
 
 async def transfer_items(
-    source: Storage, destination: Storage, items: Sequence[Item], *, folders_known: Collection[bytes] = ()
+    source: Storage,
+    destination: Storage,
+    items: Sequence[Item],
+    *,
+    folders_known: Collection[bytes] = (),
+    pace: Pace | None = None,
+    at_once: int = SMALL_AT_ONCE,
 ) -> AsyncGenerator[TransferBatch, None]:
     """Copy `items`, both storages connected. A batch comes at least every 0.25 s.
 
     Folders above an item are made where they are not in `folders_known` (paths that are folders at the destination
-    already; the root is taken to be there). Raises ConnectionLost after giving what was done; what was in flight
+    already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
+    under way. Raises ConnectionLost after giving what was done; what was in flight
     then is in no batch.
     """
-    flow = Flow(source, destination, items, folders_known)
+    flow = Flow(source, destination, items, folders_known=folders_known, pace=pace or Pace(), at_once=at_once)
     try:
         while (done := await flow.advance(BATCH_S)) is not None:
             yield TransferBatch(done, flow.bytes_in_flight, flow.current_file)

@@ -9,7 +9,7 @@ from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
-from migration_app.engine.transfer import Done, Item, TransferBatch, transfer_items
+from migration_app.engine.transfer import SMALL_AT_ONCE, Done, Item, Pace, TransferBatch, transfer_items
 from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
@@ -19,7 +19,9 @@ from migration_app.runners.progress import transfer_progress
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from migration_app.storages.errors import NotFound
+from sessions_app.models import Shard
 from sessions_app.runners import Claim, JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
+from sessions_app.states import ShardKind, ShardState
 
 SHARD_ITEMS = 2000
 SHARD_BYTES = 256 * 10**6
@@ -133,11 +135,20 @@ class TransferRunner(Runner):
         known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])
 
         def copied(source: Storage, destination: Storage) -> AsyncGenerator[TransferBatch, None]:
-            return transfer_items(source, destination, list(left.values()), folders_known=known)
+            return transfer_items(
+                source,
+                destination,
+                list(left.values()),
+                folders_known=known,
+                pace=pace,
+                at_once=context.params["transfers"] or SMALL_AT_ONCE,
+            )
 
+        pace = Pace(_rate(context))
         context.counters["in_flight"] = 0
         route = Route(context, _sides(context), copied)
         for batches in route.lists(weight=lambda batch: len(batch.done)):
+            pace.rate = _rate(context)
             _save_copies(context, left, batches)
         context.counters["in_flight"] = 0
 
@@ -175,6 +186,15 @@ def _choices(params: Json) -> Choices:
         largest=params["skip_large_files"] * MEGABYTE,
         selection=Selection(path_bytes(path) for path in params["files"]),
     )
+
+
+def _rate(context: ShardContext) -> float:
+    """This shard's part of the job's bandwidth, in bytes a second: as many as run now share it evenly."""
+    limit: float = context.params["bandwidth_limit"] * MEGABYTE
+    if not limit:
+        return 0.0
+    running = Shard.objects.filter(job_id=context.job_id, kind=ShardKind.WORK, state=ShardState.RUNNING)
+    return limit / max(1, running.count())
 
 
 async def _has_root(destination: Storage) -> bool:

@@ -168,3 +168,14 @@ def test_scan_keeps_to_its_limits(product, sftp, tmp_path):
     job = scan(max_files=7)
     assert job["scan_result"]["statistics"]["total_files"] == 7
     assert "Ended at 7 files, as max_files says; there may be more." in log_of(product, job)
+
+
+def test_bandwidth_is_shared_by_what_runs_at_once(product, sftp, tmp_path):
+    # Three work shards for two workers.
+    small_tree(tmp_path / "many", folders=45, files=100)
+    body = {"source_config": local(tmp_path / "many"), "dest_config": sftp(tmp_path / "host")}
+    job = product.wait_for(submit(product, "/api/transfer", body | {"bandwidth_limit": 1, "transfers": 8}))
+    result = job["transfer_result"]
+    assert (result["files_transferred"], result["bytes_transferred"]) == (4500, 4_500_000)
+    # It cannot be faster than that, however slow the machine is.
+    assert result["average_speed"] < 1.25

@@ -84,7 +84,11 @@ def test_values_that_change_nothing_are_taken(post):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"bandwidth_limit": 5}, "bandwidth_limit"),
+        ({"bandwidth_limit": -0.5}, "bandwidth_limit"),
+        ({"bandwidth_limit": "5"}, "bandwidth_limit"),
+        ({"transfers": -1}, "transfers"),
+        ({"transfers": 257}, "transfers"),
+        ({"transfers": 1.5}, "transfers"),
         ({"enable_resume": False}, "enable_resume"),
         ({"dry_run": 0}, "dry_run"),
         ({"ignore_errors": "no"}, "ignore_errors"),
@@ -150,6 +154,7 @@ def test_bad_field_is_refused_by_name(post, change, field):
 
 def test_options_of_a_transfer_are_kept_with_the_job(post):
     options = {"conflict": "newer", "dry_run": True, "ignore_errors": True, "skip_large_files": 0.5}
+    options |= {"bandwidth_limit": 2.5, "transfers": 3}
     answer = post("/api/transfer", TRANSFER | options | {"files": ["a//b/", "./c d", "a/b", "\\xff\\\\"]})
     params = Job.objects.get(pk=answer.json()["id"]).params
     assert {name: params[name] for name in options} == options

@@ -1,0 +1,41 @@
+"""Keeps a transfer to so many bytes a second."""
+
+from collections.abc import Callable
+from time import monotonic
+
+BURST_S = 0.25
+"""What may be made up for after a while in which less was asked for than allowed."""
+PIECE_S = 0.1
+LEAST_PIECE = 4096
+
+
+class Pace:
+    """A bucket of bytes that fills at `rate`. A piece may be asked for when it is not overdrawn, and may overdraw it.
+
+    `rate` is in bytes a second, 0 without a limit; it may be set at any time, from any thread.
+    """
+
+    def __init__(self, rate: float = 0, *, clock: Callable[[], float] = monotonic) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._filled_at = clock()
+        self._bytes = 0.0
+
+    @property
+    def largest_piece(self) -> int:
+        """How much to ask for at once, so that what is let through comes evenly."""
+        return max(LEAST_PIECE, int(self.rate * PIECE_S)) if self.rate else 2**63
+
+    def wait_s(self) -> float:
+        """Seconds until something may be asked for; 0 when it may now."""
+        rate, now = self.rate, self._clock()
+        passed_s, self._filled_at = now - self._filled_at, now
+        if not rate:
+            self._bytes = 0.0
+            return 0.0
+        self._bytes = min(self._bytes + rate * passed_s, rate * BURST_S)
+        return max(0.0, -self._bytes / rate)
+
+    def take(self, size: int) -> None:
+        """Note that so much was asked for."""
+        self._bytes -= size
