@@ -31,6 +31,8 @@ class System:
     """Files that tell the version, each with what reads it; empty text where it does not say."""
     configs: Mapping[bytes, Callable[[bytes], Database | None]] = field(default_factory=dict)
     """Configuration files, each with what reads its database; None where it names none as plain text."""
+    disposables: Mapping[str, str] = field(default_factory=dict)
+    """Folders that a move may leave behind, each with why; of one that ends in `/?*` only what is in it."""
     deepest: int = 8
     """How far below the root of the tree it is looked for."""
     rivals: tuple[str, ...] = ()

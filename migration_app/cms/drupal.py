@@ -38,4 +38,10 @@ SYSTEM = System(
     hints=(b"sites/default/settings.php", b"sites/default", b"core/modules", b"modules/system"),
     versions={b"core/lib/Drupal.php": _version, b"includes/bootstrap.inc": _old_version},
     configs={b"sites/default/settings.php": _database},
+    disposables={
+        "sites/default/files/css": "Files that Drupal makes again when they are asked for",
+        "sites/default/files/js": "Files that Drupal makes again when they are asked for",
+        "sites/default/files/php": "Files that Drupal makes again when they are asked for",
+        "sites/default/files/styles": "Files that Drupal makes again when they are asked for",
+    },
 )

@@ -46,4 +46,12 @@ SYSTEM = System(
         b"administrator/manifests/files/joomla.xml": _manifest_version,
     },
     configs={b"configuration.php": _database},
+    disposables={
+        "cache/?*": "Cache of Joomla, which fills again by itself",
+        "administrator/cache/?*": "Cache of Joomla, which fills again by itself",
+        "tmp/?*": "Temporary files of Joomla",
+        "logs/?*": "Logs of Joomla",
+        "administrator/logs/?*": "Logs of Joomla",
+        "administrator/components/com_akeeba/backup/?*": "Backups that Akeeba made",
+    },
 )

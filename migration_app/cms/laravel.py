@@ -43,4 +43,11 @@ SYSTEM = System(
     hints=(b".env", b"public/index.php", b"routes/web.php", b"storage/framework"),
     versions={_APPLICATION: _version},
     configs={b".env": _database},
+    disposables={
+        "storage/framework/cache/?*": "Cache of Laravel, which fills again by itself",
+        "storage/framework/views/?*": "Cache of Laravel, which fills again by itself",
+        "bootstrap/cache/?*": "Cache of Laravel, which fills again by itself",
+        "storage/framework/sessions/?*": "Sessions of visitors of Laravel",
+        "storage/logs/?*": "Logs of Laravel",
+    },
 )

@@ -58,4 +58,14 @@ SYSTEM = System(
     hints=(b"app/etc/env.php", b"app/etc/local.xml", b"pub/index.php", b"pub/static", b"skin/frontend"),
     versions={b"composer.json": _version, b"app/Mage.php": _old_version},
     configs={b"app/etc/env.php": _database, b"app/etc/local.xml": _old_database},
+    disposables={
+        "var/cache": "Cache of Magento, which fills again by itself",
+        "var/page_cache": "Cache of Magento, which fills again by itself",
+        "var/view_preprocessed": "Cache of Magento, which fills again by itself",
+        "var/full_page_cache": "Cache of Magento, which fills again by itself",
+        "var/log": "Logs of Magento",
+        "var/report": "Logs of Magento",
+        "var/session": "Sessions of visitors of Magento",
+        "var/backups": "Backups that Magento made",
+    },
 )

@@ -46,4 +46,13 @@ SYSTEM = System(
         b"config/settings.inc.php": _old_version,
     },
     configs={b"app/config/parameters.php": _database, b"config/settings.inc.php": _old_database},
+    disposables={
+        "var/cache": "Cache of PrestaShop, which fills again by itself",
+        "cache/smarty/cache/?*": "Cache of PrestaShop, which fills again by itself",
+        "cache/smarty/compile/?*": "Cache of PrestaShop, which fills again by itself",
+        "cache/cachefs/?*": "Cache of PrestaShop, which fills again by itself",
+        "img/tmp/?*": "Temporary files of PrestaShop",
+        "var/logs": "Logs of PrestaShop",
+        "log/?*": "Logs of PrestaShop",
+    },
 )

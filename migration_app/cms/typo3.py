@@ -46,4 +46,10 @@ SYSTEM = System(
     hints=(*_CONFIGS, b"fileadmin", b"public/fileadmin", b"typo3conf/ext", b"typo3/sysext", b"public/typo3"),
     versions={**dict.fromkeys(_VERSION_FILES, _version), _OLD_VERSION_FILE: _old_version},
     configs=dict.fromkeys(_CONFIGS, _database),
+    disposables={
+        "var/cache": "Cache of TYPO3, which fills again by itself",
+        "var/log": "Logs of TYPO3",
+        "typo3temp": "Temporary files of TYPO3",
+        "public/typo3temp": "Temporary files of TYPO3",
+    },
 )

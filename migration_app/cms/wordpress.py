@@ -23,4 +23,15 @@ SYSTEM = System(
     hints=(b"wp-config.php", b"wp-login.php", b"wp-admin/index.php", b"wp-content"),
     versions={b"wp-includes/version.php": _version},
     configs={b"wp-config.php": _database},
+    disposables={
+        "wp-content/cache": "Cache of WordPress, which fills again by itself",
+        "wp-content/et-cache": "Cache of WordPress, which fills again by itself",
+        "wp-content/litespeed": "Cache of WordPress, which fills again by itself",
+        "wp-content/wflogs": "Logs of WordPress",
+        "wp-content/upgrade": "Temporary files of WordPress",
+        "wp-content/updraft": "Backups that a plugin of WordPress made",
+        "wp-content/ai1wm-backups": "Backups that a plugin of WordPress made",
+        "wp-content/backups-dup-lite": "Backups that a plugin of WordPress made",
+        "wp-content/backupwordpress": "Backups that a plugin of WordPress made",
+    },
 )

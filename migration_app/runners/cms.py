@@ -1,11 +1,11 @@
 """What kind of site a scanned tree holds: reads the few files that tell, never a password."""
 
 import posixpath
-from collections.abc import AsyncGenerator, Container
+from collections.abc import AsyncGenerator
 from functools import partial
 
 from migration_app.cms import systems
-from migration_app.cms.base import Cms
+from migration_app.cms.base import Cms, System
 from migration_app.cms.php import MOST_READ
 from migration_app.paths import path_text
 from migration_app.runners.connections import Route, side_of
@@ -13,11 +13,13 @@ from migration_app.storages.base import Reader, Storage, ask
 from migration_app.storages.errors import ConnectionLost, StorageError
 from sessions_app.runners import Json, ShardContext
 
+Site = tuple[System, bytes]
+"""A system and its folder."""
 
-def detect_cms(context: ShardContext, marks: set[bytes], types: Container[str]) -> Json:
+
+def detect_cms(context: ShardContext, site: Site | None, marks: set[bytes]) -> Json:
     """The `cms_detection` of the HTTP contract. `marks` are the paths of the tree that tell."""
-    found = systems.find_system(marks, types)
-    if found is None:
+    if site is None:
         return {
             "detected": False,
             "type": "",
@@ -25,7 +27,7 @@ def detect_cms(context: ShardContext, marks: set[bytes], types: Container[str]) 
             "confidence": 0.0,
             "indicators": [],
         }
-    system, root = found
+    system, root = site
     contents = _contents(context, systems.files_to_read(system, root, marks))
     return _as_json(context.params["root"], systems.describe(system, root, marks, contents))
 

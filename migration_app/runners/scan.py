@@ -7,6 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from migration_app import manifest
+from migration_app.cms.systems import find_system
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.scan import Listing, ScanBatch, scan_tree
 from migration_app.manifest import Row
@@ -15,7 +16,7 @@ from migration_app.paths import path_bytes, path_text
 from migration_app.runners.cms import detect_cms
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.progress import scan_progress
-from migration_app.runners.statistics import Statistics, read_statistics, unreadable
+from migration_app.runners.statistics import Statistics, read_statistics, read_suggestions, unreadable
 from migration_app.storages.base import Entry, Kind, Storage
 from sessions_app.models import Job
 from sessions_app.runners import JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
@@ -121,8 +122,9 @@ class ScanRunner(Runner):
         """Sum the manifest up."""
         found = read_statistics(context)
         job = Job.objects.get(pk=context.job_id)
-        cms = detect_cms(context, found.marks, found.by_type) if context.params["detect_cms"] else None
-        return Outcome(_result(job, found, cms))
+        site = find_system(found.marks, found.by_type)
+        cms = detect_cms(context, site, found.marks) if context.params["detect_cms"] else None
+        return Outcome(_result(job, found, read_suggestions(context, site), cms))
 
     @classmethod
     def progress(cls, snapshot: Snapshot) -> Json:
@@ -134,7 +136,7 @@ def _count(counters: dict[str, int], name: str, amount: int) -> None:
     counters[name] = counters.get(name, 0) + amount
 
 
-def _result(job: Job, found: Statistics, cms: Json | None) -> Json:
+def _result(job: Job, found: Statistics, suggestions: list[Json], cms: Json | None) -> Json:
     now = timezone.now()
     started = job.started_at or job.created_at
     result: dict[str, Any] = {
@@ -143,7 +145,7 @@ def _result(job: Job, found: Statistics, cms: Json | None) -> Json:
         "end_time": instant(now),
         "duration": int((now - started).total_seconds() * 1e9),
         "statistics": found.as_json(),
-        "exclusions": job.params["exclusions"],
+        "exclusions": [*job.params["exclusions"], *suggestions],
         "server_config": job.public["source_config"],
         "unreadable": unreadable(job.pk),
     }

@@ -2,6 +2,7 @@
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -9,6 +10,8 @@ from django.db.models import Max
 
 from migration_app import manifest
 from migration_app.cms import systems
+from migration_app.cms.base import System
+from migration_app.cms.exclusions import Suggestions
 from migration_app.models import EntryKind, EntryState
 from migration_app.paths import path_bytes
 from sessions_app.models import Shard
@@ -97,23 +100,50 @@ def human_size(size_bytes: int) -> str:
 
 
 def read_statistics(context: ShardContext) -> Statistics:
-    """Read the whole manifest once, in chunks, renewing the lease in between."""
+    """Read the whole manifest once."""
     found = Statistics()
-    rows = manifest.rows_of(context.job_id)
-    last = rows.aggregate(last=Max("number"))["last"] or 0
-    for start in range(0, last + 1, _CHUNK):
-        chunk = rows.filter(number__gte=start, number__lt=start + _CHUNK)
-        for path, kind, size in chunk.values_list("path", "kind", "size"):
+    for rows in _chunks(context):
+        for path, kind, size in rows:
             found.add(path, kind, size)
             if systems.is_mark(path) and len(found.marks) < systems.MOST_MARKS:
                 found.marks.add(path_bytes(path))
-        context.checkpoint()
     counters = sum_counters(
         list(Shard.objects.filter(job_id=context.job_id).values_list("counters", flat=True))
     )
     found.excluded = counters.get("excluded", 0)
     found.excluded_size = counters.get("excluded_bytes", 0)
     return found
+
+
+def read_suggestions(context: ShardContext, site: tuple[System, bytes] | None) -> list[Json]:
+    """What could be left out, as exclusions that do not hold yet. Reads the manifest once more, as it takes
+    all of it to know what kind of site it is."""
+    suggestions = Suggestions(site)
+    for rows in _chunks(context):
+        for path, kind, size in rows:
+            if kind == EntryKind.FILE:
+                suggestions.add(path, size)
+    return [
+        {
+            "pattern": found.pattern,
+            "type": "glob",
+            "reason": f"{found.reason}: {found.files:,} {'file' if found.files == 1 else 'files'},"
+            f" {human_size(found.size_bytes)}.",
+            "is_automatic": True,
+            "enabled": False,
+        }
+        for found in suggestions.found()
+    ]
+
+
+def _chunks(context: ShardContext) -> Iterator[Iterable[tuple[str, str, int]]]:
+    """Path, kind and size of all rows, in chunks, renewing the lease in between."""
+    rows = manifest.rows_of(context.job_id)
+    last = rows.aggregate(last=Max("number"))["last"] or 0
+    for start in range(0, last + 1, _CHUNK):
+        chunk = rows.filter(number__gte=start, number__lt=start + _CHUNK)
+        yield chunk.values_list("path", "kind", "size")
+        context.checkpoint()
 
 
 def unreadable(job_id: UUID) -> list[Json]:
