@@ -207,6 +207,16 @@ class JobView:
         return systems.NAMES.get(found, found)
 
     @property
+    def patterns(self) -> list[Json]:
+        """Patterns that a scan was asked to leave out."""
+        return [one for one in (self.result or {}).get("exclusions", ()) if not one.get("is_automatic")]
+
+    @property
+    def suggestions(self) -> list[Json]:
+        """Patterns that a scan proposes to leave out."""
+        return [one for one in (self.result or {}).get("exclusions", ()) if one.get("is_automatic")]
+
+    @property
     def file_types(self) -> list[Json]:
         """What a scan found by type, largest first: name, size, files, and the share of the size in percent."""
         statistics = (self.result or {}).get("statistics") or {}

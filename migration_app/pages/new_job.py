@@ -13,6 +13,7 @@ from migration_app.endpoints import SECRETS
 from migration_app.pages.badges import Badge, badge_of, title_of
 from migration_app.pages.forms import ConnectionForm, OptionsForm, ScanOptionsForm, TransferOptionsForm
 from migration_app.pages.frame import SignedRequest, page
+from migration_app.pages.prefill import first_values
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
@@ -25,6 +26,7 @@ LAST_RESULTS = 10
 class JobForm:
     """The forms of one page, taken together: the sides and the options."""
 
+    job_type: ClassVar[str]
     action: ClassVar[str]
     title: ClassVar[str]
     button: ClassVar[str]
@@ -35,13 +37,17 @@ class JobForm:
     patterns_field: ClassVar[str]
     submit: ClassVar[Callable[..., tuple[Job, bool]]]
 
-    def __init__(self, request: SignedRequest) -> None:
+    def __init__(self, request: SignedRequest, first: Json | None = None) -> None:
+        """`first` are values to begin with, by the request's fields."""
         data = request.POST if request.method == "POST" else None
+        first = first or {}
         self.connections = {
-            name: ConnectionForm(data, prefix=f"{self.action}-{name}", user=request.user)
+            name: ConnectionForm(
+                data, prefix=f"{self.action}-{name}", user=request.user, initial=first.get(name)
+            )
             for name in self.sides
         }
-        self.options = self.options_class(data, prefix=self.action)
+        self.options = self.options_class(data, prefix=self.action, initial=first)
         self._request = request
 
     @property
@@ -124,6 +130,7 @@ class JobForm:
 class ScanForm(JobForm):
     """A new scan."""
 
+    job_type = "scan"
     action = "new-scan"
     title = "New scan"
     button = "Start the scan"
@@ -137,6 +144,7 @@ class ScanForm(JobForm):
 class TransferForm(JobForm):
     """A new transfer."""
 
+    job_type = "transfer"
     action = "new-transfer"
     title = "New transfer"
     button = "Start the transfer"
@@ -150,7 +158,7 @@ class TransferForm(JobForm):
 def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
     @page
     def view(request: SignedRequest) -> HttpResponse:
-        form = form_class(request)
+        form = form_class(request, first_values(request, form_class.job_type, form_class.patterns_field))
         status = 200
         if request.method == "POST":
             job = form.start()

@@ -4,12 +4,16 @@ from tests.acceptance.conftest import submit
 from tests.cms.test_systems import DRUPAL, SECRET
 
 
-def test_scan_recognises_a_drupal_and_lists_its_files(product, sftp, tmp_path):
+def test_scan_recognises_a_drupal_lists_its_files_and_says_what_may_stay_behind(product, sftp, tmp_path):
     root = tmp_path / "site"
     for name, text in DRUPAL.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    leftovers = {"web/sites/default/files/css/a.css": 70, "web/x.log": 5, ".git/HEAD": 20, "web/.git/x": 4}
+    for name, size in leftovers.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x" * size)
     job = submit(product, "/api/scan", {"server_config": sftp(root), "detect_cms": True})
     done = product.wait_for(job)
     cms = done["scan_result"]["cms_detection"]
@@ -26,5 +30,14 @@ def test_scan_recognises_a_drupal_and_lists_its_files(product, sftp, tmp_path):
     }
     assert SECRET not in str(done)
     answer = product.get(done["links"]["files"])
-    assert sorted(file["path"] for file in answer.body) == sorted(DRUPAL)
+    assert sorted(file["path"] for file in answer.body) == sorted({**DRUPAL, **leftovers})
     assert {file["state"] for file in answer.body} == {"done"}
+    exclusions = done["scan_result"]["exclusions"]
+    assert [(found["pattern"], found["reason"].rpartition(": ")[2]) for found in exclusions] == [
+        ("/web/sites/default/files/css/", "1 file, 70 B."),
+        (".git/", "2 files, 24 B."),
+        ("*.log", "1 file, 5 B."),
+    ]
+    assert {(found["type"], found["is_automatic"], found["enabled"]) for found in exclusions} == {
+        ("glob", True, False)
+    }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from migration_app.submission import RequestMeta, submit_scan
 from sessions_app import accounts
 from sessions_app.models import Job, User
 
@@ -180,3 +181,38 @@ def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_p
     text = client.post("/new/scan", scan_of(tmp_path)).content.decode()
     assert "Nothing was started" in text
     assert not Job.objects.exists()
+
+
+def test_a_scan_hands_its_folder_and_what_was_ticked_to_a_new_transfer(signed_in: Client) -> None:
+    root, patterns = "/srv/site", ["/wp-content/cache/", "*.log"]
+    config = {"protocol": "sftp", "host": "example.org", "username": "www", "password": "hunter2"}
+    exclusions = [
+        "*.tmp",
+        {"pattern": "a/b[1]", "type": "exact"},
+        {"pattern": "x$", "type": "regex"},
+        {"pattern": "off", "enabled": False},
+    ]
+    body = {"server_config": {**config, "root_path": root}, "custom_exclusions": exclusions}
+    job, _ = submit_scan(accounts.owner(), body, RequestMeta(None, "", ""))
+    answer = signed_in.get("/new/transfer", {"from": str(job.pk), "exclude": [*patterns, "a\nb", " "]})
+    form = answer.context["form"]
+    source = form.connections["source_config"]
+    assert [source[name].value() for name in ("protocol", "host", "username", "root_path")] == [
+        *("sftp", "example.org", "www", root)
+    ]
+    lines = form.options["exclusions"].value().splitlines()
+    assert lines == ["*.tmp", "/a/b[[]1]", *patterns]
+    text = answer.content.decode()
+    assert "Patterns that do not fit into this form are not in it: 1." in text
+    assert "hunter2" not in text
+    assert '<details class="options" open>' in text
+
+
+def test_a_form_begins_empty_where_the_job_is_somebody_elses(client: Client) -> None:
+    body = {"server_config": {"protocol": "local", "root_path": "/srv/secret"}}
+    job, _ = submit_scan(accounts.owner(), body, RequestMeta(None, "", ""))
+    client.force_login(User.objects.create(username="other"))
+    for value in (str(job.pk), "nonsense", ""):
+        answer = client.get("/new/transfer", {"from": value})
+        assert answer.status_code == 200
+        assert "/srv/secret" not in answer.content.decode()
