@@ -449,7 +449,21 @@ def test_hosts_with_sockets_and_addresses(text, host, port):
 
 
 @pytest.mark.parametrize(
-    "piece", ["/*", "'", '"\\', "array(", "return [", "[", "$db = ", "<meta ", "=>", "\\"]
+    "piece",
+    [
+        "/*",
+        "'",
+        '"\\',
+        "array(",
+        "return [",
+        "[",
+        "$db = ",
+        "<meta ",
+        "=>",
+        "\\",
+        "define(\"'\\",
+        "define('DB_NAME',\"'\\",
+    ],
 )
 def test_hostile_file_is_read_in_one_pass(piece):
     # What takes quadratic time here takes minutes.
