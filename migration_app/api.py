@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.shortcuts import get_object_or_404
+from django.http import HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from rest_framework import viewsets
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from migration_app import files
+from migration_app import files, reports
 from migration_app.probing import probe
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import listing
@@ -63,8 +66,7 @@ class FilesView(APIView):
 
     def get(self, request: Request, pk: UUID) -> Response:
         """A page of the job's files, in the order of the walk."""
-        user: Any = request.user
-        job = get_object_or_404(Job.objects.owned_by(user), pk=pk)
+        job = _job(request, pk)
         query = request.query_params
         rows = files.filtered(files.files_of(job.pk), query)
         found, cursor = files.page(rows, query)
@@ -81,3 +83,47 @@ class ProbeView(APIView):
         """ProbeResult."""
         user: Any = request.user
         return Response(probe(user, request.data))
+
+
+class ReportView(APIView):
+    """`/api/sessions/{id}/report?format=json|csv|html`."""
+
+    def get(self, request: Request, pk: UUID) -> HttpResponseBase:
+        """The report as JSON, all files as a table, or a page to print."""
+        job = _job(request, pk)
+        form = request.query_params.get("format") or "json"
+        name = reports.file_name(job, form)
+        if form == "json":
+            headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+            return Response(reports.report_json(job), headers=headers)
+        if form == "csv":
+            return StreamingHttpResponse(
+                reports.csv_lines(job),
+                content_type="text/csv; charset=utf-8",
+                headers={"Content-Disposition": f'attachment; filename="{name}"'},
+            )
+        if form == "html":
+            return _printed(request, job)
+        raise ValidationError({"format": [f"{form!r} is not a form of a report; those are json, csv, html."]})
+
+
+def _printed(request: Request, job: Job) -> HttpResponseBase:
+    sides = (("From", job.public.get("source_config")), ("To", job.public.get("dest_config")))
+    took = job.completed_at - job.started_at if job.completed_at and job.started_at else None
+    context = {
+        "job": job,
+        "title": job.title or f"{job.type.capitalize()} {str(job.pk)[:8]}",
+        "sides": [(label, config) for label, config in sides if config],
+        "duration_s": took.total_seconds() if took is not None else None,
+        "report": reports.report_json(job),
+        "now": timezone.now(),
+    }
+    answer = render(request._request, "pages/report.html", context)
+    answer["Content-Disposition"] = f'inline; filename="{reports.file_name(job, "html")}"'
+    return answer
+
+
+def _job(request: Request, pk: UUID) -> Job:
+    """One of the caller's own jobs; everybody else's do not exist."""
+    user: Any = request.user
+    return get_object_or_404(Job.objects.owned_by(user).select_related("owner"), pk=pk)

@@ -2,7 +2,7 @@
 
 from django.urls import re_path
 
-from migration_app.api import FilesView, ProbeView, ScanViewSet, TransferViewSet
+from migration_app.api import FilesView, ProbeView, ReportView, ScanViewSet, TransferViewSet
 from migration_app.connections_api import ConnectionViewSet
 from sessions_app.urls import JOB_ID
 
@@ -27,4 +27,5 @@ urlpatterns = [
     re_path(r"^api/transfer/?$", TransferViewSet.as_view({"post": "submit"})),
     re_path(r"^api/transfer/stream/?$", TransferViewSet.as_view({"post": "stream"})),
     re_path(rf"^api/sessions/{JOB_ID}/files/?$", FilesView.as_view()),
+    re_path(rf"^api/sessions/{JOB_ID}/report/?$", ReportView.as_view()),
 ]

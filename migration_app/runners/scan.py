@@ -27,7 +27,7 @@ class ScanRunner(Runner):
     """params: endpoint, root, exclusions, include_hidden, detect_cms, max_depth, max_files."""
 
     type = "scan"
-    links = ("files",)
+    links = ("files", "report")
 
     def prepare(self, context: ShardContext) -> None:
         """List the tree. The cursor holds the open folders and the next number, so a scan goes on where it was."""

@@ -87,7 +87,7 @@ class TransferRunner(Runner):
     """params: source, source_root, destination, destination_root, claim, method, and the options of the request."""
 
     type = "transfer"
-    links = ("files",)
+    links = ("files", "report")
 
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on."""

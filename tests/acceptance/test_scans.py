@@ -41,3 +41,6 @@ def test_scan_recognises_a_drupal_lists_its_files_and_says_what_may_stay_behind(
     assert {(found["type"], found["is_automatic"], found["enabled"]) for found in exclusions} == {
         ("glob", True, False)
     }
+    report = product.get(f"{done['links']['report']}?format=csv")
+    assert len(report.body.splitlines()) == 1 + len(answer.body)
+    assert SECRET not in report.body

@@ -231,3 +231,9 @@ def test_two_quick_presses_of_a_button_make_one_job(product: Product, page: Page
     page.get_by_role("button", name="Start the scan").dblclick()
     page.wait_for_url("**/jobs/*")
     assert len(product.get("/api/sessions").body) == 1
+
+
+def test_printed_report_is_sound(shown: Shown, page: Page) -> None:
+    page.goto(f"{shown.url}/api/sessions/{shown.ids['transfer-failed']}/report?format=html")
+    expect(page.get_by_role("heading", name="Failures")).to_be_visible()
+    check_sound(page)
