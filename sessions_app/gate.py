@@ -54,6 +54,11 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] == "websocket":
+            # Closed before it was opened, which the server tells as 403.
+            await receive()
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             raise ValueError(f"There is no {scope['type']} here.")
         grants: list[StreamGrant] = []

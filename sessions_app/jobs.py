@@ -13,7 +13,9 @@ from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
 from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind
 
 CANCEL_WAIT_S = 2.0
-_BATCH = 5000
+_JOBS_AT_ONCE = 500
+_ROWS_AT_ONCE = 5000
+"""Databases bound the parameters of a statement; 32,766 is the least of them."""
 
 
 class IdempotencyConflict(Exception):
@@ -127,29 +129,26 @@ def delete(job_ids: list[UUID]) -> int:
 
     Raises StillActive for an active one, before anything is deleted.
     """
-    active = Job.objects.filter(pk__in=job_ids, status__in=ACTIVE).values_list("status", flat=True).first()
-    if active is not None:
-        raise StillActive(active)
+    parts = [job_ids[at : at + _JOBS_AT_ONCE] for at in range(0, len(job_ids), _JOBS_AT_ONCE)]
+    for part in parts:
+        active = Job.objects.filter(pk__in=part, status__in=ACTIVE).values_list("status", flat=True).first()
+        if active is not None:
+            raise StillActive(active)
     deleted = 0
-    for job_id in job_ids:
-        if not Job.objects.filter(pk=job_id, status__in=FINISHED).exists():
-            continue
-        _delete_dependents(job_id)
-        deleted += Job.objects.filter(pk=job_id, status__in=FINISHED).delete()[1].get("sessions_app.Job", 0)
+    for part in parts:
+        finished = list(Job.objects.filter(pk__in=part, status__in=FINISHED).values_list("pk", flat=True))
+        _delete_dependents(finished)
+        gone = Job.objects.filter(pk__in=finished, status__in=FINISHED).delete()[1]
+        deleted += gone.get("sessions_app.Job", 0)
     return deleted
 
 
-def _delete_dependents(job_id: UUID) -> None:
-    """Delete the rows of all tables that belong to a job, whoever owns the table, in batches that block nobody."""
+def _delete_dependents(job_ids: list[UUID]) -> None:
+    """Delete the rows of all tables that belong to jobs, whoever owns the table, in batches that block nobody."""
     for relation in Job._meta.related_objects:
         if relation.on_delete is not models.CASCADE:
             continue
-        rows = relation.related_model._base_manager.filter(**{relation.field.attname: job_id})
-        while True:
-            batch = list(rows.values_list("pk", flat=True)[:_BATCH])
-            if not batch:
-                break
-            with transaction.atomic():
-                rows.model._base_manager.filter(pk__range=(min(batch), max(batch))).filter(
-                    **{relation.field.attname: job_id}
-                )._raw_delete(using=rows.db)
+        manager = relation.related_model._base_manager
+        rows = manager.filter(**{f"{relation.field.attname}__in": job_ids})
+        while batch := list(rows.values_list("pk", flat=True)[:_ROWS_AT_ONCE]):
+            manager.filter(pk__in=batch)._raw_delete(using=rows.db)

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
@@ -16,19 +17,25 @@ from sessions_app.states import JobStatus
 
 DEFAULT_LIMIT = 100
 MOST = 1000
+_PARAMETERS = ("status", "type", "q", "created_after", "created_before", "limit", "cursor")
 
 
 def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
-    """Jobs that match `status`, `type`, `q`, `created_after` and `created_before`; raises ValidationError."""
+    """Jobs that match `status`, `type`, `q`, `created_after` and `created_before`.
+
+    Raises ValidationError for a value or a parameter that means nothing.
+    """
+    if unknown := [name for name in query if name not in _PARAMETERS]:
+        raise ValidationError(
+            {unknown[0]: [f"Is not a parameter of this list; those are {', '.join(_PARAMETERS)}."]}
+        )
     if status := query.get("status"):
-        wanted = status.split(",")
-        if unknown := [word for word in wanted if word not in JobStatus.values]:
-            known = ", ".join(JobStatus.values)
-            raise ValidationError({"status": [f"{unknown[0]!r} is not a status; those are {known}."]})
-        jobs = jobs.filter(status__in=wanted)
+        jobs = jobs.filter(status__in=_words(status, "status", JobStatus.values))
     if job_type := query.get("type"):
-        jobs = jobs.filter(type__in=job_type.split(","))
+        jobs = jobs.filter(type__in=_words(job_type, "type", list(settings.JOB_RUNNERS)))
     if text := query.get("q"):
+        if "\0" in text:
+            raise ValidationError({"q": ["Must not hold a NUL."]})
         jobs = jobs.filter(Q(title__icontains=text) | Q(error_message__icontains=text))
     if "created_after" in query:
         jobs = jobs.filter(created_at__gt=_instant(query, "created_after"))
@@ -37,16 +44,30 @@ def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
     return jobs
 
 
+def _words(text: str, name: str, known: list[str]) -> list[str]:
+    words = text.split(",")
+    if unknown := [word for word in words if word not in known]:
+        raise ValidationError({name: [f"{unknown[0]!r} is not a {name}; those are {', '.join(known)}."]})
+    return words
+
+
 def _instant(query: QueryDict, name: str) -> datetime:
     # A plus sign in a query that was not escaped arrives as a space.
     text = str(query[name]).replace(" ", "+")
     try:
-        found = parse_datetime(text)
+        return _in_utc(parse_datetime(text))
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise ValidationError({name: ["Must be an RFC 3339 instant such as 2026-11-01T12:00:00Z."]})
-    return found
+        raise ValidationError({name: ["Must be an RFC 3339 instant such as 2026-11-01T12:00:00Z."]}) from None
+
+
+def _in_utc(instant: datetime | None) -> datetime:
+    """The instant; raises ValueError for none, for one without a zone, and for one that no calendar holds in UTC."""
+    if instant is None or instant.tzinfo is None:
+        raise ValueError
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError from error
 
 
 def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None]:
@@ -67,7 +88,7 @@ def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None
 def limit_of(query: QueryDict) -> int:
     """How many rows a page has; raises ValidationError."""
     text = query.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST):
         raise ValidationError({"limit": [f"Must be a whole number from 1 to {MOST}."]})
     return int(text)
 
@@ -76,7 +97,7 @@ def _decode(text: str) -> tuple[datetime, UUID]:
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         instant, _, job_id = raw.partition(" ")
-        return datetime.fromisoformat(instant), UUID(job_id)
+        return _in_utc(datetime.fromisoformat(instant)), UUID(job_id)
     except (ValueError, binascii.Error):
         raise ValidationError({"cursor": ["Is not one that this list gave out."]}) from None
 

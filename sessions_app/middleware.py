@@ -1,31 +1,64 @@
-"""What every request passes: the limit on its body, and, without login, who may send it."""
+"""What every request passes: the limit on its body, its method, and, without login, who may send it."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from sessions_app import accounts, problems
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
+_OF_PAGES = ("GET", "HEAD", "OPTIONS", "POST")
 
 
 class BodyLimitMiddleware:
-    """Refuses a body that says it is larger than DATA_UPLOAD_MAX_MEMORY_SIZE."""
+    """Refuses a body over DATA_UPLOAD_MAX_MEMORY_SIZE, and measures one that does not say how large it is."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Refuse or pass on."""
-        length = request.META.get("CONTENT_LENGTH") or "0"
+        length = request.META.get("CONTENT_LENGTH") or self._measure(request)
         if not length.isdigit():
             return problems.answer(request, 400, "The Content-Length header is not a number.")
         if int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return problems.answer(request, 413, "The request body is larger than 1 MiB.")
         return self.get_response(request)
+
+    @staticmethod
+    def _measure(request: HttpRequest) -> str:
+        # Django and REST framework take a chunked body, which comes without a length, for an empty one.
+        body = request.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        if body:
+            request._body = body
+            request.META["CONTENT_LENGTH"] = str(len(body))
+        return str(len(body))
+
+
+class MethodMiddleware:
+    """Says that an address does not take a method, before a token is asked for, and as a sentence."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Put the sentence into a bare refusal."""
+        response = self.get_response(request)
+        if not isinstance(response, HttpResponseNotAllowed):
+            return response
+        answer = problems.answer(request, 405, f"This address does not take {request.method}.")
+        answer["Allow"] = response["Allow"]
+        return answer
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        """Pages and forms know a few methods only; what needs no token looks at the method itself."""
+        if request.method in _OF_PAGES or getattr(view, "csrf_exempt", False):
+            return None
+        return HttpResponseNotAllowed(("GET", "HEAD", "POST"))
 
 
 class NoLoginMiddleware:

@@ -32,7 +32,7 @@ def removable(now: datetime, *, older_than: timedelta | None = None) -> "QuerySe
 
 
 def clean_up(*, older_than: timedelta | None = None) -> int:
-    """Remove what is removable, job by job, and prune the queue's own finished rows; says how many jobs went."""
+    """Remove what is removable, and prune the queue's own finished rows; says how many jobs went."""
     now = timezone.now()
     ids: list[UUID] = list(removable(now, older_than=older_than).values_list("pk", flat=True))
     deleted = jobs.delete(ids)

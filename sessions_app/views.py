@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -18,6 +20,8 @@ from sessions_app.problems import Conflict
 from sessions_app.serializers import job_json
 
 
+@csrf_exempt
+@require_safe
 def health(request: HttpRequest) -> JsonResponse:
     """`GET /health`: no login, no database."""
     return JsonResponse({"status": "ok", "version": __version__})

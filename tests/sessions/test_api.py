@@ -1,14 +1,16 @@
 import json
+import sqlite3
 import uuid
 from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from sessions_app import accounts
+from sessions_app import accounts, jobs
 from sessions_app.models import Job, JobEvent, Shard
 
 
@@ -71,12 +73,31 @@ def test_list_pages_newest_first(api, submit):
         "status=odd",
         "created_after=yesterday",
         "created_after=2026-99-99T00:00:00Z",
+        "created_after=0001-01-01T00:00:00%2B14:00",
+        "created_before=9999-12-31T23:59:59-14:00",
+        # 0001-01-01T00:00:00+14:00 and an instant without a zone, with an id.
+        "cursor=MDAwMS0wMS0wMVQwMDowMDowMCsxNDowMCBhMzdjNWJjZC0xZDQ4LTRlYTEtODY3OC1mZTU0MjgxNzE3MGY",
+        "cursor=MjAyNi0wMS0wMVQwMDowMDowMCBhMzdjNWJjZC0xZDQ4LTRlYTEtODY3OC1mZTU0MjgxNzE3MGY",
+        "limit=00000010099999",
+        "limit=" + "9" * 5000,
+        "type=bogus",
+        "type=demo,bogus",
+        "bogus=1",
+        "q=%00",
     ],
 )
 def test_bad_query_names_the_field(api, query):
     answer = api.get(f"/api/sessions?{query}")
     assert answer.status_code == 400
-    assert query.partition("=")[0] in answer.json()["fields"]
+    assert list(answer.json()["fields"]) == [query.partition("=")[0]]
+    assert api.get(f"/api/sessions/active?{query}").status_code == 400
+
+
+def test_every_filter_may_be_given_at_once(api, submit):
+    job = submit()
+    query = "type=demo&status=pending,running&q=demo&limit=5&created_before=9999-12-31T23:59:59Z"
+    query += "&created_after=0001-01-01T00:00:00%2B00:00"
+    assert [found["id"] for found in api.get(f"/api/sessions?{query}").json()] == [str(job.pk)]
 
 
 def test_foreign_job_is_404_for_everything(api, submit, django_user_model):
@@ -114,6 +135,55 @@ def test_clearing_keeps_the_active(api, submit):
         finish(submit())
     assert api.delete("/api/sessions").json() == {"deleted": 3}
     assert [job["id"] for job in api.get("/api/sessions").json()] == [str(kept.pk)]
+
+
+def test_many_jobs_are_deleted_with_few_statements(submit, django_assert_max_num_queries):
+    finished = [submit() for _ in range(30)]
+    kept = submit()
+    for job in finished:
+        finish(job)
+    with django_assert_max_num_queries(30):
+        assert jobs.delete([job.pk for job in finished]) == 30
+    assert Job.objects.get() == kept
+    assert set(JobEvent.objects.values_list("job", flat=True)) == {kept.pk}
+    assert set(Shard.objects.values_list("job", flat=True)) == {kept.pk}
+
+
+def test_more_jobs_than_a_statement_takes_are_deleted(submit, monkeypatch):
+    monkeypatch.setattr(jobs, "_JOBS_AT_ONCE", 2)
+    monkeypatch.setattr(jobs, "_ROWS_AT_ONCE", 2)
+    finished = [submit() for _ in range(5)]
+    for job in finished:
+        finish(job)
+    assert jobs.delete([job.pk for job in finished]) == 5
+    assert not JobEvent.objects.exists()
+
+
+def test_number_of_jobs_to_delete_is_not_bounded_by_the_database(transactional_db):
+    connection.ensure_connection()
+    most = connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 6000)
+    try:
+        assert jobs.delete([uuid.uuid4() for _ in range(7000)]) == 0
+    finally:
+        connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
+
+
+def test_active_job_among_many_keeps_all(submit):
+    finished = [submit() for _ in range(3)]
+    for job in finished:
+        finish(job)
+    with pytest.raises(jobs.StillActive):
+        jobs.delete([*(job.pk for job in finished), *(uuid.uuid4() for _ in range(1000)), submit().pk])
+    assert Job.objects.count() == 4
+
+
+def test_health_takes_no_other_method():
+    stranger = Client(enforce_csrf_checks=True)
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = stranger.generic(method, "/health")
+        assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+        assert answer.json()["error"] == f"This address does not take {method}."
+    assert stranger.head("/health").status_code == 200
 
 
 def test_cookie_needs_a_csrf_token(owner, submit):
