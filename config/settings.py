@@ -4,11 +4,12 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from config import environment
+from sessions_app.addresses import is_loopback
 
 BASE_DIR = environment.BASE_DIR
 DATA_DIR = environment.data_directory()
 BIND_HOST, BIND_PORT = environment.bind_address()
-IS_LOOPBACK = BIND_HOST in ("127.0.0.1", "localhost", "::1", "[::1]")
+IS_LOOPBACK = is_loopback(BIND_HOST)
 
 DEBUG = False
 SECRET_KEY = environment.secret_key(DATA_DIR)

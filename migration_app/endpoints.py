@@ -11,6 +11,7 @@ from migration_app import secrets
 from migration_app.models import Endpoint, HostKey
 from migration_app.storages import base
 from migration_app.storages.errors import HostKeyRejected
+from sessions_app.addresses import is_loopback
 from sessions_app.models import Job, User
 
 Json = dict[str, Any]
@@ -92,13 +93,13 @@ def fields(stored: Endpoint) -> Json:
 
 
 def claim_key(config: Json) -> str:
-    """Which server a tree is on, for `sessions_app.claims`."""
+    """Which server a tree is on, for `sessions_app.claims`, whoever signs in there."""
     if config["protocol"] == "local":
         return "local"
-    protocol, host, port, username = account_of(
+    protocol, host, port, _ = account_of(
         config["protocol"], config["host"], config["port"], config["username"]
     )
-    return f"{protocol}://{username}@{host}:{port}"
+    return f"{protocol}://{'localhost' if is_loopback(host) else host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

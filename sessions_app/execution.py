@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from sessions_app import claims, events, leases, transitions
 from sessions_app.ioloop import loop_thread
@@ -176,6 +176,10 @@ def run(
         _release(context)
     except JobFailed as error:
         _fail(context, str(error))
+    except OperationalError:
+        logger.warning("The database did not answer; shard %s is given back.", shard_id, exc_info=True)
+        if not _give_back(lease):
+            return False
     except Exception as error:
         logger.exception("Shard %s failed unexpectedly", shard_id)
         _fail(
@@ -240,6 +244,20 @@ def _release(context: LeasedShard) -> None:
             context.lease.flush(state=state, counters=context.counters)
     except LeaseLost:
         logger.warning("Shard %s was taken over while it stopped.", context.lease.shard_id)
+
+
+def _give_back(lease: Lease) -> bool:
+    """Put a shard back as it was last saved: what kept it from being saved is no fault of its job.
+
+    False when that fails too; its lease then runs out.
+    """
+    try:
+        with transaction.atomic():
+            lease.flush(state=ShardState.WAITING, keeps_deaths=True)
+    except (OperationalError, LeaseLost):
+        logger.warning("Shard %s is left to the end of its lease.", lease.shard_id, exc_info=True)
+        return False
+    return True
 
 
 def _fail(context: LeasedShard, error: str) -> None:

@@ -83,19 +83,24 @@ class Tail:
             self._last_id = JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
         if not self._version.has_changed():
             return []
-        # Progress first: what a job's last event says must not be followed by an older progress.
-        return self._progress() + self._events()
+        try:
+            # Progress first: what a job's last event says must not be followed by an older progress.
+            return self._progress() + self._events()
+        except BaseException:
+            self._version.forget()
+            raise
 
     def _events(self) -> list[Item]:
         items: list[Item] = []
+        last = self._last_id
         while True:
-            rows = list(
-                JobEvent.objects.filter(pk__gt=self._last_id).select_related("job").order_by("pk")[:BATCH]
-            )
+            rows = list(JobEvent.objects.filter(pk__gt=last).select_related("job").order_by("pk")[:BATCH])
             items += [item_of(row) for row in rows]
             if rows:
-                self._last_id = rows[-1].pk
+                last = rows[-1].pk
             if len(rows) < BATCH:
+                # Only now: what was read before a failure is read again.
+                self._last_id = last
                 return items
 
     def _progress(self) -> list[Item]:
@@ -157,6 +162,16 @@ class Hub:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, _read_last_id, channel)
 
+    async def newest_id(self) -> int:
+        """The id of the last event of all."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, _read_newest_id)
+
+    async def exists(self, channel: str) -> bool:
+        """Whether the job of a job's channel is still there."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, _read_existence, channel)
+
     async def progress(self, channel: str) -> list[Item]:
         """The progress of the channel's active jobs as it stands."""
         loop = asyncio.get_running_loop()
@@ -195,6 +210,20 @@ def _read_events(channel: str, after: int) -> list[Item]:
 def _read_last_id(channel: str) -> int:
     try:
         return rows_of(channel).order_by("-pk").values_list("pk", flat=True).first() or 0
+    finally:
+        close_old_connections()
+
+
+def _read_newest_id() -> int:
+    try:
+        return JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    finally:
+        close_old_connections()
+
+
+def _read_existence(channel: str) -> bool:
+    try:
+        return Job.objects.filter(pk=channel.partition("-")[2]).exists()
     finally:
         close_old_connections()
 

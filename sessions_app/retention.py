@@ -13,6 +13,7 @@ from sessions_app.models import Chore, Job
 from sessions_app.states import JobStatus
 
 CLEAN_EVERY = timedelta(minutes=10)
+SHORTEST_PAUSE = timedelta(seconds=5)
 QUEUE_ROWS_STAY = timedelta(hours=1)
 
 
@@ -41,8 +42,9 @@ def clean_up(*, older_than: timedelta | None = None) -> int:
 
 
 def clean_up_when_due() -> int:
-    """Clean up if nobody has done it for CLEAN_EVERY; of several workers one wins."""
+    """Clean up if nobody has done it for a while; of several workers one wins."""
     now = timezone.now()
+    pause = max(SHORTEST_PAUSE, min(CLEAN_EVERY, *settings.RETENTION.values()))
     Chore.objects.get_or_create(name="clean-up", defaults={"next_at": now})
     due = Chore.objects.filter(name="clean-up", next_at__lte=now)
-    return clean_up() if due.update(next_at=now + CLEAN_EVERY) == 1 else 0
+    return clean_up() if due.update(next_at=now + pause) == 1 else 0

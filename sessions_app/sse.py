@@ -5,12 +5,15 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import UUID
 
 from sessions_app.events import ENDINGS
 from sessions_app.gate import Receive, Send, StreamGrant
 from sessions_app.hub import BATCH, Hub, Item
 
 HEARTBEAT_S = 10.0
+LOOK_S = 2.0
+"""How often a silent stream looks whether its job is still there."""
 LONGEST_S = 3600.0
 MOST_BYTES = 64 * 1024 * 1024
 """A stream ends after so much: the server keeps what a slow client does not take in memory."""
@@ -23,6 +26,10 @@ def frame(data: Any, *, event: str = "", event_id: int | None = None) -> bytes:
         lines.append(f"event: {event}\n")
     lines.append(f"data: {json.dumps(data, separators=(',', ':'))}\n\n")
     return "".join(lines).encode()
+
+
+_DELETED = Item(UUID(int=0), 0, "failed", {"error": "The session was deleted."})
+"""Ends the stream of a job whose last events went with it."""
 
 
 class SseStreamer:
@@ -68,7 +75,10 @@ class SseStreamer:
         after = grant.after
         if after is None:
             after = await hub.last_id(grant.channel) if is_person else 0
+        # An id of the future, as after a database was put back, would hide everything to come.
+        after = min(after, await hub.newest_id())
         listener = await hub.join(grant.channel)
+        silent_since = time.monotonic()
         try:
             while missed := await hub.replay(grant.channel, after):
                 after = missed[-1].id or after
@@ -80,10 +90,16 @@ class SseStreamer:
             yield await hub.progress(grant.channel)
             while not listener.is_overrun:
                 try:
-                    await asyncio.wait_for(listener.has_news.wait(), HEARTBEAT_S)
+                    await asyncio.wait_for(listener.has_news.wait(), LOOK_S)
                 except TimeoutError:
-                    yield []
+                    if not is_person and not await hub.exists(grant.channel):
+                        yield [_DELETED] if grant.style == "progress" else []
+                        return
+                    if time.monotonic() - silent_since >= HEARTBEAT_S:
+                        silent_since = time.monotonic()
+                        yield []
                     continue
+                silent_since = time.monotonic()
                 fresh = [item for item in listener.take() if item.id is None or item.id > after]
                 after = max([after, *(item.id for item in fresh if item.id is not None)])
                 if fresh:

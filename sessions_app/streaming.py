@@ -66,6 +66,9 @@ class Pump(Generic[T]):
         """Stop reading; safe to call from any thread."""
 
         def stop() -> None:
+            # Once: a second one would interrupt what the iterator does to clean up after the first.
+            if self._cancelled:
+                return
             self._cancelled = True
             if self._task is not None:
                 self._task.cancel()

@@ -50,6 +50,10 @@ class DataVersion:
         self._seen = version
         return bool(changed)
 
+    def forget(self) -> None:
+        """What was seen last did not count."""
+        self._seen = None
+
 
 class Watcher:
     """A thread of a worker process that raises the stop sign of the shard that it runs."""

@@ -1,6 +1,7 @@
 """A worker process: takes messages from the queue one by one, and mends what others left behind."""
 
 import logging
+import os
 import random
 import signal
 import threading
@@ -22,6 +23,8 @@ POLL_S = 0.01
 """How often an idle worker asks SQLite whether anything was committed."""
 FULL_LOOK_S = 1.0
 RECONCILE_S = 2.0
+GRACE_S = 11.0
+"""Shorter than the supervisor's patience."""
 
 
 class WorkerProcess:
@@ -47,6 +50,10 @@ class WorkerProcess:
         self._draining.set()
         self._queue.running = False
         watcher.drain()
+        # What does not come to a safe point in time is cut off, as a kill would; its lease expires.
+        timer = threading.Timer(GRACE_S, os._exit, args=(1,))
+        timer.daemon = True
+        timer.start()
 
     def run(self, *, has_lifeline: bool) -> None:
         """Work until told to drain."""

@@ -223,7 +223,11 @@ class _Comparison:
         if entry.kind is Kind.LINK:
             return entry.target == there.target
         wanted = min(max(entry.mtime, self._limits.earliest_mtime), self._limits.latest_mtime)
-        return entry.kind is Kind.FOLDER or (entry.size == there.size and wanted == there.mtime)
+        if entry.kind is Kind.FOLDER:
+            return True
+        # A mode that was tightened at the source must not stay open at the destination.
+        is_mode_kept = (entry.mode ^ there.mode) & 0o777 == 0
+        return entry.size == there.size and wanted == there.mtime and is_mode_kept
 
 
 def _conflict_of_kinds(wanted: Kind, there: Kind) -> str:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from migration_app import endpoints, secrets
@@ -13,6 +14,7 @@ from migration_app.models import Endpoint
 from migration_app.storages.base import HostKey, Storage
 from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, StorageError
 from migration_app.storages.pool import StoragePool
+from sessions_app.models import Shard
 from sessions_app.runners import JobFailed, NewEvent, ShardContext
 
 logger = logging.getLogger(__name__)
@@ -54,12 +56,19 @@ class Route(Generic[T]):
                     yield items
                 return
             except (ConnectionLost, ConnectFailed) as error:
-                pause_s = next(pauses, None) if self._was_connected else None
+                pause_s = next(pauses, None) if self._has_connected() else None
                 if pause_s is None:
                     raise JobFailed(str(error)) from error
                 self._wait(pause_s, str(error))
             except StorageError as error:
                 raise JobFailed(str(error)) from error
+
+    def _has_connected(self) -> bool:
+        """Whether this job has been connected before: then a server that does not answer is waited for."""
+        if self._was_connected:
+            return True
+        shards = Shard.objects.filter(job_id=self.context.job_id)
+        return any(counters.get("connected") for counters in shards.values_list("counters", flat=True))
 
     def _wait(self, pause_s: float, reason: str) -> None:
         text = f"{reason} Trying again in {pause_s:g} s."
@@ -107,13 +116,18 @@ class Route(Generic[T]):
             side = self.sides[index]
             if not side.learns_host_key:
                 continue
+            told: list[NewEvent] = []
             try:
-                sentence = endpoints.pin(side.endpoint, key)
+                # Fenced, and with its event: a pin that nobody was told of must not be.
+                self.context.checkpoint(events=told, write=partial(_pin, side, key, told))
             except HostKeyRejected as error:
                 raise JobFailed(str(error)) from error
             self.sides[index] = endpoints.side(side.endpoint.pk, side.root.decode())
-            if sentence:
-                self.context.checkpoint(events=[NewEvent("log", {"level": "info", "message": sentence})])
+
+
+def _pin(side: Side, key: HostKey, told: list[NewEvent]) -> None:
+    if sentence := endpoints.pin(side.endpoint, key):
+        told.append(NewEvent("log", {"level": "info", "message": sentence}))
 
 
 def side_of(context: ShardContext, endpoint: str, root: str) -> Side:

@@ -53,7 +53,7 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         "eta": round(eta, 1),
         "percent_complete": 100.0 if snapshot.status == "completed" else round(min(99.9, 100 * share), 1),
         "errors_count": errors,
-        "start_time": instant(snapshot.started_at),
+        "start_time": instant(snapshot.started_at or snapshot.now),
         "elapsed_seconds": round(elapsed, 3),
         "files_skipped": count("skipped", 0),
         "bytes_resumed": 0,

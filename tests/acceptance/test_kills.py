@@ -140,6 +140,19 @@ def test_dropped_connections_are_made_again(product, host, sftp, slow_site, tmp_
     assert differences(slow_site, tmp_path / "host") == ""
 
 
+def test_server_that_is_away_while_workers_die_is_waited_for(product, host, sftp, slow_site, tmp_path):
+    body = {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")}
+    job = submit(product, "/api/transfer", body)
+    in_the_middle(product, job)
+    with host.away():
+        for worker in product.children("worker"):
+            worker.kill()
+        time.sleep(3)
+        assert product.status(job) == "running"
+    product.wait_for(job)
+    assert differences(slow_site, tmp_path / "host") == ""
+
+
 def test_killed_supervisor_leaves_nothing_behind_and_a_new_server_finishes(
     product, host, sftp, slow_site, tmp_path
 ):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.acceptance.conftest import local, submit
-from tests.product import Product
+from tests.product import Product, until
 from tests.trees import small_tree
 
 
@@ -68,7 +68,17 @@ def test_retention_runs_by_itself(tmp_path):
     with Product(tmp_path / "product", HAULIER_RETENTION="1s") as product:
         product.start(workers=1)
         small_tree(tmp_path / "site")
-        job = submit(product, "/api/scan", {"server_config": local(tmp_path / "site")})
-        product.wait_for(job)
-        assert "1 finished jobs removed." in product.manage("cleanup_jobs", "--older-than", "0s")
-        assert product.get("/api/sessions").body == []
+        submit(product, "/api/scan", {"server_config": local(tmp_path / "site")})
+        until(lambda: product.get("/api/sessions").body == [])
+
+
+def test_stream_of_a_job_that_is_deleted_ends(product, tmp_path):
+    small_tree(tmp_path / "site")
+    for _ in range(4):
+        path, body = "/api/scan/stream", {"server_config": local(tmp_path / "site")}
+        with product.read_sse(path, "POST", body, timeout_s=20) as stream:
+            job = stream.headers["X-Job-ID"]
+            for _ in range(2):
+                product.delete(f"/api/sessions/{job}")
+            *_, last = list(stream)
+        assert last.event in ("complete", "error")

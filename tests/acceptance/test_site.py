@@ -6,6 +6,8 @@ import time
 import pytest
 
 from tests.acceptance.conftest import differences, local, submit
+from tests.product import until
+from tests.trees import small_tree
 
 
 @pytest.fixture
@@ -54,11 +56,12 @@ def test_second_run_copies_only_what_has_changed(product, wordpress, sftp, tmp_p
     (site / "index.php").write_text("<?php // changed\n")
     (site / "wp-content/new").mkdir()
     (site / "wp-content/new/file.php").write_text("new")
+    (site / "wp-login.php").chmod(0o600)
     (site / "dangling").unlink()
     (site / "dangling").symlink_to("/nowhere/else")
     result = product.wait_for(submit(product, "/api/transfer", body))["transfer_result"]
-    assert result["files_transferred"] == 2
-    assert result["files_skipped"] == len(files_of(site)) - 2
+    assert result["files_transferred"] == 3
+    assert result["files_skipped"] == len(files_of(site)) - 3
     assert differences(site, tmp_path / "host") == ""
 
 
@@ -172,6 +175,17 @@ def test_cancelled_job_ends_its_stream_and_leaves_no_half_file(product, sftp, tm
     while left := list((tmp_path / "host").iterdir()):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+def test_cancel_in_the_middle_of_many_files_removes_what_is_half_done(product, sftp, tmp_path):
+    site = small_tree(tmp_path / "site", folders=50, files=100, size_bytes=20_000)
+    job = submit(
+        product, "/api/transfer", {"source_config": local(site), "dest_config": sftp(tmp_path / "host")}
+    )
+    until(lambda: product.job(job)["progress"]["files_transferred"] > 100)
+    product.delete(f"/api/sessions/{job}")
+    assert product.status(job) == "cancelled"
+    until(lambda: not list((tmp_path / "host").rglob(".haulier-*")))
 
 
 def test_overlapping_destinations_wait_for_each_other(product, wordpress, sftp, tmp_path):

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -98,6 +98,15 @@ class OpenSshServer:
         self._end()
         self._make_host_keys()
         self._start()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody listens on the port; then the server is back with the same keys."""
+        self._end()
+        try:
+            yield
+        finally:
+            self._start()
 
     def stop(self) -> None:
         """End the server and its sessions, and remove its folder; harmless when repeated."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from django.db import OperationalError
+
 from sessions_app.runners import (
     Claim,
     JobFailed,
@@ -25,7 +27,7 @@ async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
 
 
 class DemoRunner(Runner):
-    """params: shards, steps, pause_s, fail, die (a file that says it has died before), claim."""
+    """params: shards, steps, pause_s, fail, die and locked (a file that says it has happened before), claim."""
 
     type = "demo"
 
@@ -38,6 +40,10 @@ class DemoRunner(Runner):
     def work(self, context: ShardContext) -> None:
         if context.params.get("fail") == "work":
             raise ValueError("hunter2 must not be shown")
+        if (once := context.params.get("locked")) and not Path(once).exists():
+            Path(once).touch()
+            context.counters["done"] = 1000
+            raise OperationalError("database is locked")
         if context.params.get("die") == "always":
             os._exit(9)
         if (once := context.params.get("die")) and not Path(once).exists():

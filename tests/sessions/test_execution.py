@@ -227,3 +227,12 @@ def test_settling_twice_changes_nothing(submit, work_off):
         assert execution.settle(job.pk, delivery.queue_waiting)
         reconcile()
     assert list(job.events.values_list("id", flat=True)) == before
+
+
+def test_database_that_does_not_answer_costs_no_job(submit, work_off, tmp_path):
+    job = submit(steps=3, locked=str(tmp_path / "once"))
+    work_off()
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"]) == ("completed", 3)

@@ -1,18 +1,20 @@
 """`manage.py serve`: web and workers under one supervisor."""
 
-import ipaddress
+import logging
 import os
 from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import DatabaseError, connection
 
-from sessions_app import __version__, accounts, presence, supervisor
+from sessions_app import __version__, accounts, addresses, presence, supervisor
 from sessions_app.models import Worker
 from sessions_app.reconciler import reconcile
 from sessions_app.supervisor import Child, Supervisor, manage
+
+logger = logging.getLogger(__name__)
 
 PORT_PATIENCE_S = 15.0
 
@@ -53,7 +55,7 @@ class Command(BaseCommand):
         host, port = _parse_bind(options["bind"])
         if not 1 <= options["workers"] <= 64:
             raise CommandError("--workers must be between 1 and 64.")
-        if options["no_login"] and not _is_loopback(host):
+        if options["no_login"] and not addresses.is_loopback(host):
             raise CommandError(
                 f"--no-login works on a loopback address only, not on {host}: "
                 "anybody who reaches the port would be the owner."
@@ -76,9 +78,10 @@ class Command(BaseCommand):
         if has_workers:
             children += [Child("worker", manage("worker", "--lifeline")) for _ in range(options["workers"])]
             children.append(Child("worker", manage("worker", "--interactive", "--lifeline")))
-        self._say(f"Haulier {__version__} on http://{host}:{port}")
+        address = addresses.remember(host, port)
+        self._say(f"Haulier {__version__} on {address}")
         if link:
-            self._say(f"Sign in: http://{host}:{port}/sign-in/link/{link}")
+            self._say(f"Sign in: {address}/sign-in/link/{link}")
         running = Supervisor(children, on_death=_mend)
         running.run(
             is_ready=lambda: (
@@ -95,16 +98,25 @@ class Command(BaseCommand):
 
 def _mend() -> None:
     """After the death of a child: what it held goes on elsewhere at once."""
-    presence.bury_dead()
-    reconcile()
-    connection.close()
+    try:
+        presence.bury_dead()
+        reconcile()
+    except DatabaseError:
+        # A worker's next pass mends it; the supervisor must not die of it.
+        logger.warning("What a dead process held could not be freed yet.", exc_info=True)
+    finally:
+        connection.close()
 
 
 def _workers_seen(children: list[Child]) -> int:
     pids = [child.process.pid for child in children if child.process is not None]
-    seen = Worker.objects.filter(pid__in=pids).count()
-    connection.close()
-    return seen
+    try:
+        return Worker.objects.filter(pid__in=pids).count()
+    except DatabaseError:
+        logger.warning("The database did not answer; looking again.", exc_info=True)
+        return 0
+    finally:
+        connection.close()
 
 
 def _parse_bind(text: str) -> tuple[str, int]:
@@ -112,12 +124,3 @@ def _parse_bind(text: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise CommandError(f"--bind must look like 127.0.0.1:8080, not {text!r}.")
     return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -3,10 +3,9 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from sessions_app import accounts
+from sessions_app import accounts, addresses
 from sessions_app.management.commands._people import add_user_argument, find_user
 
 
@@ -18,5 +17,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         token = accounts.create_sign_in_link(find_user(options["user"]))
-        host, port = settings.BIND_HOST, settings.BIND_PORT
-        self.stdout.write(f"http://{host}:{port}/sign-in/link/{token}")
+        self.stdout.write(f"{addresses.last()}/sign-in/link/{token}")
