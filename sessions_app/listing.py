@@ -7,12 +7,13 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
 from rest_framework.exceptions import ValidationError
 
-from sessions_app.models import Job
+from sessions_app.models import Job, JobQuerySet
 from sessions_app.states import JobStatus
 
 DEFAULT_LIMIT = 100
@@ -20,7 +21,7 @@ MOST = 1000
 _PARAMETERS = ("status", "type", "q", "created_after", "created_before", "limit", "cursor")
 
 
-def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
+def filtered(jobs: JobQuerySet, query: QueryDict) -> JobQuerySet:
     """Jobs that match `status`, `type`, `q`, `created_after` and `created_before`.
 
     Raises ValidationError for a value or a parameter that means nothing.
@@ -30,13 +31,13 @@ def filtered(jobs: "QuerySet[Job]", query: QueryDict) -> "QuerySet[Job]":
             {unknown[0]: [f"Is not a parameter of this list; those are {', '.join(_PARAMETERS)}."]}
         )
     if status := query.get("status"):
-        jobs = jobs.filter(status__in=_words(status, "status", JobStatus.values))
+        jobs = jobs.in_states(_words(status, "status", JobStatus.values))
     if job_type := query.get("type"):
         jobs = jobs.filter(type__in=_words(job_type, "type", list(settings.JOB_RUNNERS)))
     if text := query.get("q"):
         if "\0" in text:
             raise ValidationError({"q": ["Must not hold a NUL."]})
-        jobs = jobs.filter(Q(title__icontains=text) | Q(error_message__icontains=text))
+        jobs = jobs.alias(public_text=Cast("public", TextField())).filter(_matching(text))
     if "created_after" in query:
         jobs = jobs.filter(created_at__gt=_instant(query, "created_after"))
     if "created_before" in query:
@@ -49,6 +50,19 @@ def _words(text: str, name: str, known: list[str]) -> list[str]:
     if unknown := [word for word in words if word not in known]:
         raise ValidationError({name: [f"{unknown[0]!r} is not a {name}; those are {', '.join(known)}."]})
     return words
+
+
+def _matching(text: str) -> Q:
+    """Jobs whose name, server, error or id a search means."""
+    # Only of jobs that failed: errors lie behind the results, which are long to read past.
+    found = Q(title__icontains=text) | Q(status=JobStatus.FAILED, error_message__icontains=text)
+    hosts = Q(public__source_config__host__icontains=text) | Q(public__dest_config__host__icontains=text)
+    # Looking for text first spares reading most JSON.
+    found |= Q(public_text__icontains=text) & hosts
+    try:
+        return found | Q(pk=UUID(text))
+    except ValueError:
+        return found
 
 
 def _instant(query: QueryDict, name: str) -> datetime:
@@ -100,6 +114,11 @@ def _decode(text: str) -> tuple[datetime, UUID]:
         return _in_utc(datetime.fromisoformat(instant)), UUID(job_id)
     except (ValueError, binascii.Error):
         raise ValidationError({"cursor": ["Is not one that this list gave out."]}) from None
+
+
+def total(jobs: JobQuerySet, found: list[Job], cursor: str | None, query: QueryDict) -> int:
+    """How many jobs all pages have, given one; a first page that is the last one needs no counting."""
+    return len(found) if cursor is None and not query.get("cursor") else jobs.count()
 
 
 def next_link(path: str, query: QueryDict, cursor: str) -> str:

@@ -49,7 +49,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         query = request.query_params
         queryset = listing.filtered(queryset, query)
         found, cursor = listing.page(queryset, query)
-        headers = {"X-Total-Count": str(queryset.count())}
+        headers = {"X-Total-Count": str(listing.total(queryset, found, cursor, query))}
         if cursor is not None:
             headers["Link"] = listing.next_link(request.path, query, cursor)
         return Response([job_json(job) for job in found], headers=headers)

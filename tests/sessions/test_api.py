@@ -276,3 +276,36 @@ def test_sign_in_link_works_once_and_replaces_earlier_ones(owner):
     assert accounts.use_sign_in_link(first) is None
     assert accounts.use_sign_in_link(second) == owner
     assert accounts.use_sign_in_link(second) is None
+
+
+def test_search_finds_name_host_error_and_id_and_no_field_names(api, owner, submit):
+    jobs = [submit() for _ in range(4)]
+    for job in jobs:
+        job.public = {"source_config": {"host": "", "password": ""}}
+    jobs[0].title = "The shop"
+    jobs[1].public = {
+        "source_config": {"host": "Old.example.org"},
+        "dest_config": {"host": "new.example.org"},
+    }
+    jobs[2].status, jobs[2].error_message = "failed", "No route to 10.0.0.7."
+    Job.objects.bulk_update(jobs, ["title", "public", "status", "error_message"])
+    for text, index in (("shop", 0), ("old.EXAMPLE", 1), ("new.", 1), ("10.0.0.7", 2), (str(jobs[3].pk), 3)):
+        answer = api.get("/api/sessions", {"q": text})
+        assert ([job["id"] for job in answer.json()], answer["X-Total-Count"]) == ([str(jobs[index].pk)], "1")
+    for text in ("password", "dest_config", "100%"):
+        assert api.get("/api/sessions", {"q": text}).json() == []
+
+
+def test_total_counts_all_pages_of_what_was_asked_for(api, submit):
+    jobs = [submit() for _ in range(5)]
+    for job in jobs[:3]:
+        finish(job, "failed")
+    finish(jobs[3])
+    for query, total in (("status=failed", "3"), ("status=failed,completed", "4"), ("status=pending", "1")):
+        seen, address = [], f"/api/sessions?limit=2&{query}"
+        while address:
+            answer = api.get(address)
+            assert answer["X-Total-Count"] == total
+            seen += [job["id"] for job in answer.json()]
+            address = answer.get("Link", "").partition(">")[0][1:]
+        assert len(seen) == len(set(seen)) == int(total)
