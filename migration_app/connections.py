@@ -2,6 +2,7 @@
 
 import base64
 import posixpath
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -111,15 +112,10 @@ def _refuse_in_use(stored: Endpoint, what: str) -> None:
         raise Conflict(f"{what} while {jobs} it.")
 
 
-def test(user: User, stored: Endpoint) -> Json:
-    """ProbeResult of a connection, remembered. Raises visits.Busy."""
-    found = probe_endpoint(user, stored, stored.root_path)
-    stored.tested_at = timezone.now()
-    stored.last_test = {
-        "success": found["success"],
-        "verdict": found["verdict"],
-        "latency_ms": found["performance"]["latency_ms"],
-    }
+def try_out(user: User, stored: Endpoint, *, asks_first: bool = False) -> Json:
+    """ProbeResult of a connection, remembered. `asks_first` refuses an unknown host key. Raises visits.Busy."""
+    found = probe_endpoint(user, stored, stored.root_path, asks_first=asks_first)
+    stored.tested_at, stored.last_test = timezone.now(), found
     stored.save(update_fields=["tested_at", "last_test"])
     return found
 
@@ -135,17 +131,43 @@ def connection_json(stored: Endpoint) -> Json:
         "created_at": instant(stored.created_at),
     }
     if stored.last_test is not None:
-        found["last_test"] = {"tested_at": instant(stored.tested_at), **stored.last_test}
+        found["last_test"] = {
+            "tested_at": instant(stored.tested_at),
+            "success": stored.last_test["success"],
+            "verdict": stored.last_test["verdict"],
+            "latency_ms": stored.last_test["performance"]["latency_ms"],
+        }
     return found
 
 
-def browse(user: User, stored: Endpoint, path: str) -> Json:
-    """What one folder holds, folders first; without a path the connection's own.
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the other side; `entries` are at most MOST_ENTRIES of all that it holds, folders first."""
+
+    path: str
+    entries: list[Entry]
+    total: int
+
+    @property
+    def parent(self) -> str | None:
+        """The folder above; the root has none."""
+        return posixpath.dirname(self.path) if self.path != "/" else None
+
+    def path_of(self, entry: Entry) -> str | None:
+        """The absolute path of an entry, where a request can name it."""
+        try:
+            return plain_path(posixpath.join(self.path, entry.path.decode()))
+        except (UnicodeDecodeError, ValidationError):
+            return None
+
+
+def browse(user: User, stored: Endpoint, path: str, *, asks_first: bool = False) -> Folder:
+    """What one folder holds; without a path the connection's own. `asks_first` refuses an unknown host key.
 
     Raises ValidationError for a path that cannot be listed, StorageError when there is no connection, visits.Busy.
     """
     path = _checked(user, stored, path or stored.root_path)
-    side = endpoints.side_at(stored, path)
+    side = endpoints.side_at(stored, path, asks_first=asks_first)
 
     async def look(storage: Storage) -> tuple[HostKey | None, FolderListing | StorageError]:
         await storage.connect()
@@ -163,12 +185,17 @@ def browse(user: User, stored: Endpoint, path: str) -> Json:
     if isinstance(listing, StorageError):
         raise ValidationError({"path": [str(listing)]})
     entries = sorted(listing.entries, key=lambda entry: (entry.kind is not Kind.FOLDER, entry.path))
+    return Folder(path, entries[:MOST_ENTRIES], len(entries))
+
+
+def folder_json(folder: Folder) -> Json:
+    """A folder as the API shows it."""
     return {
-        "path": path,
-        "parent": posixpath.dirname(path) if path != "/" else None,
-        "total": len(entries),
-        "is_truncated": len(entries) > MOST_ENTRIES,
-        "entries": [_entry_json(path, entry) for entry in entries[:MOST_ENTRIES]],
+        "path": folder.path,
+        "parent": folder.parent,
+        "total": folder.total,
+        "is_truncated": folder.total > len(folder.entries),
+        "entries": [_entry_json(folder, entry) for entry in folder.entries],
     }
 
 
@@ -185,26 +212,33 @@ def _checked(user: User, stored: Endpoint, path: str) -> str:
     return found
 
 
-def _entry_json(folder: str, entry: Entry) -> Json:
+def _entry_json(folder: Folder, entry: Entry) -> Json:
     """An entry; `path` is there where a request can name it, `name_b64` where the name is not UTF-8."""
     found: Json = {
         "name": entry.path.decode("utf-8", "backslashreplace"),
         "type": entry.kind.value,
         "size_bytes": entry.size,
-        "modified_at": _instant(entry.mtime),
+        "modified_at": instant(modified_at(entry)),
         "mode": f"{entry.mode:04o}",
     }
-    try:
-        found["path"] = plain_path(posixpath.join(folder, entry.path.decode()))
-    except UnicodeDecodeError:
+    if (path := folder.path_of(entry)) is not None:
+        found["path"] = path
+    if not _is_utf8(entry.path):
         found["name_b64"] = base64.b64encode(entry.path).decode()
-    except ValidationError:
-        pass
     return found
 
 
-def _instant(seconds: int) -> str | None:
+def _is_utf8(name: bytes) -> bool:
     try:
-        return instant(datetime.fromtimestamp(seconds, UTC))
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def modified_at(entry: Entry) -> datetime | None:
+    """When an entry was changed last, where that is an instant of the calendar."""
+    try:
+        return datetime.fromtimestamp(entry.mtime, UTC)
     except (ValueError, OverflowError, OSError):
         return None

@@ -65,15 +65,16 @@ class ConnectionViewSet(viewsets.ViewSet):
 
     def test(self, request: Request, connection_id: str) -> Response:
         """ProbeResult."""
-        return Response(connections.test(_user(request), _stored(request, connection_id)))
+        return Response(connections.try_out(_user(request), _stored(request, connection_id)))
 
     def browse(self, request: Request, connection_id: str) -> Response:
         """What one folder holds."""
         stored = _stored(request, connection_id)
         try:
-            return Response(connections.browse(_user(request), stored, request.query_params.get("path", "")))
+            folder = connections.browse(_user(request), stored, request.query_params.get("path", ""))
         except (StorageError, CannotOpen) as error:
             raise Unreachable(str(error)) from error
+        return Response(connections.folder_json(folder))
 
 
 def _user(request: Request) -> Any:

@@ -66,6 +66,13 @@ def account(endpoint: Endpoint) -> Account:
     return account_of(endpoint.protocol, endpoint.host, endpoint.port, endpoint.username)
 
 
+def is_same_account(stored: Endpoint, config: Json) -> bool:
+    """Whether a request is about the account of a stored connection."""
+    read = config.get
+    wanted = account_of(read("protocol", ""), read("host", ""), read("port", 0), read("username", ""))
+    return account(stored) == wanted
+
+
 def stored_for(owner: User, config: Json) -> Endpoint | None:
     """The owner's stored connection that has a secret for the account of a request, the newest of several."""
     wanted = account_of(config["protocol"], config["host"], config["port"], config["username"])
@@ -122,8 +129,11 @@ def side(endpoint_id: int, root: str) -> Side:
     return side_at(Endpoint.objects.select_related("connection").get(pk=endpoint_id), root)
 
 
-def side_at(endpoint: Endpoint, root: str) -> Side:
-    """The side of an endpoint, written or not. Raises secrets.CannotOpen."""
+def side_at(endpoint: Endpoint, root: str, *, asks_first: bool = False) -> Side:
+    """The side of an endpoint, written or not; `asks_first` has an unknown host key refused.
+
+    Raises secrets.CannotOpen.
+    """
     opened = secrets.unseal(_sealed(endpoint))
     is_local = endpoint.protocol == "local"
     address = base.Address(
@@ -131,7 +141,7 @@ def side_at(endpoint: Endpoint, root: str) -> Side:
         host=endpoint.host,
         port=endpoint.port,
         username=endpoint.username,
-        host_keys=base.HostKeyPolicy() if is_local else _policy(endpoint),
+        host_keys=base.HostKeyPolicy() if is_local else _policy(endpoint, asks_first=asks_first),
         local_roots=tuple(settings.LOCAL_ROOTS) if is_local else (),
         forbidden=(str(settings.DATA_DIR),) if is_local else (),
         **opened,
@@ -148,10 +158,12 @@ def _sealed(endpoint: Endpoint) -> str:
     return stored.sealed
 
 
-def _policy(endpoint: Endpoint) -> base.HostKeyPolicy:
+def _policy(endpoint: Endpoint, *, asks_first: bool) -> base.HostKeyPolicy:
     pinned = _pins(endpoint).values_list("fingerprint", flat=True).first()
     return base.HostKeyPolicy(
-        demanded=endpoint.options.get("host_key"), pinned=pinned, is_strict=settings.HOST_KEYS == "strict"
+        demanded=endpoint.options.get("host_key"),
+        pinned=pinned,
+        is_strict=asks_first or settings.HOST_KEYS == "strict",
     )
 
 
@@ -182,6 +194,12 @@ def pin(endpoint: Endpoint, key: base.HostKey) -> str:
         if is_new
         else ""
     )
+
+
+def pinned_key(endpoint: Endpoint) -> HostKey | None:
+    """The key that is pinned for an endpoint's server."""
+    found: HostKey | None = _pins(endpoint).first() if endpoint.protocol != "local" else None
+    return found
 
 
 def forget_pin(stored: Endpoint) -> None:

@@ -40,7 +40,7 @@ class Endpoint(models.Model):
     root_path = models.TextField(blank=True)
     """Of a stored connection: where it begins unless a request says otherwise."""
     last_test = models.JSONField(null=True, blank=True)
-    """Of a stored connection: success, latency_ms and verdict of its last probe."""
+    """Of a stored connection: the ProbeResult of its last test."""
     tested_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -62,9 +62,13 @@ class Endpoint(models.Model):
         if self.protocol == "local":
             return "local"
         user = f"{self.username}@" if self.username else ""
+        return f"{self.protocol}://{user}{self.server}"
+
+    @property
+    def server(self) -> str:
+        """Host and port for people; the port is left out where it is the usual one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port in (0, 22) else f":{self.port}"
-        return f"{self.protocol}://{user}{host}{port}"
+        return host if self.port in (0, 22) else f"{host}:{self.port}"
 
 
 class HostKey(models.Model):

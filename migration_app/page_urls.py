@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from migration_app.pages import file_page, job_pages, new_job, sign_in
+from migration_app.pages import connection_pages, file_page, job_pages, new_job, sign_in
 
 urlpatterns = [
     path("", new_job.start, name="start"),
@@ -13,6 +13,15 @@ urlpatterns = [
     path("theme", sign_in.theme, name="theme"),
     path("new/scan", new_job.new_scan, name="new-scan"),
     path("new/transfer", new_job.new_transfer, name="new-transfer"),
+    path("connections", connection_pages.connection_list, name="connections"),
+    path("connections/new", connection_pages.new_connection, name="new-connection"),
+    path("connections/<int:number>", connection_pages.connection, name="connection"),
+    path("connections/<int:number>/edit", connection_pages.edit_connection, name="edit-connection"),
+    path("connections/<int:number>/test", connection_pages.test_connection, name="test-connection"),
+    path("connections/<int:number>/trust", connection_pages.trust_host_key, name="trust-host-key"),
+    path("connections/<int:number>/forget-key", connection_pages.forget_host_key, name="forget-host-key"),
+    path("connections/<int:number>/browse", connection_pages.browse_connection, name="browse-connection"),
+    path("connections/<int:number>/delete", connection_pages.delete_connection, name="delete-connection"),
     path("jobs", job_pages.job_list, name="jobs"),
     path("jobs/delete-finished", job_pages.delete_finished, name="delete-finished"),
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),

@@ -20,10 +20,10 @@ def probe(user: User, data: Any) -> Json:
     return probe_endpoint(user, endpoints.unsaved(user.pk, config), config["root_path"])
 
 
-def probe_endpoint(user: User, endpoint: Endpoint, root: str) -> Json:
-    """ProbeResult for an endpoint, stored or not. Raises visits.Busy."""
+def probe_endpoint(user: User, endpoint: Endpoint, root: str, *, asks_first: bool = False) -> Json:
+    """ProbeResult for an endpoint, written or not; `asks_first` refuses an unknown host key. Raises visits.Busy."""
     try:
-        side = endpoints.side_at(endpoint, root)
+        side = endpoints.side_at(endpoint, root, asks_first=asks_first)
     except secrets.CannotOpen as error:
         return _result(endpoint.protocol, root, Probe(error=StorageError(str(error))), status=None)
     found = visit(user, side, probe_storage)

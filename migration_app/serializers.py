@@ -211,13 +211,13 @@ class ConnSerializer(StrictSerializer):
         user: User = self.context["user"]
         if not self.uses_stored and attrs["connection"]:
             raise serializers.ValidationError({"connection": ["A connection cannot refer to another one."]})
-        stored = attrs.pop("connection")
+        found = int(attrs.pop("connection") or 0)
         if attrs["protocol"] == "local":
-            return self._validated_local(attrs, user)
-        if self.uses_stored and not any(attrs[name] for name in endpoints.SECRETS):
-            match = int(stored) if stored else getattr(endpoints.stored_for(user, attrs), "pk", None)
-            return attrs | ({"connection": match} if match else {})
-        return attrs
+            attrs = self._validated_local(attrs, user)
+        elif self.uses_stored and not found and not any(attrs[name] for name in endpoints.SECRETS):
+            match = endpoints.stored_for(user, attrs)
+            found = match.pk if match is not None else 0
+        return attrs | ({"connection": found} if found else {})
 
     def _of_stored(self, data: Json) -> Json:
         """The fields of the stored connection that a request names."""

@@ -1,11 +1,13 @@
 """The forms. They only carry text to `migration_app.submission`, which validates for pages and API alike."""
 
 import uuid
+from collections.abc import Collection
 from typing import Any, cast
 
 from django import forms
 from django.conf import settings
 
+from migration_app import connections
 from sessions_app.models import User
 
 Json = dict[str, Any]
@@ -24,7 +26,7 @@ class UnreadTextarea(forms.Textarea):
 
 
 class ConnectionForm(forms.Form):
-    """One side of a job."""
+    """A server, who we are there, and a folder."""
 
     protocol = forms.ChoiceField(
         label="Where",
@@ -68,10 +70,10 @@ class ConnectionForm(forms.Form):
         protocol = cast(forms.ChoiceField, self.fields["protocol"])
         if not has_local:
             protocol.choices = [("sftp", "SFTP server")]
-        if not self.is_bound:
+        if not self.is_bound and "protocol" not in self.initial:
             protocol.initial = "local" if has_local else "sftp"
 
-    def connection(self) -> Json:
+    def connection_data(self) -> Json:
         """The Conn object of the HTTP contract."""
         read = self.cleaned_data.get
         found: Json = {"protocol": read("protocol") or "", "root_path": read("root_path") or ""}
@@ -84,6 +86,45 @@ class ConnectionForm(forms.Form):
         # Browsers send a text area's lines with CR LF.
         found["ssh_key"] = (read("ssh_key") or "").replace("\r\n", "\n")
         return {name: value for name, value in found.items() if value != "" or name == "host"}
+
+
+class SideForm(ConnectionForm):
+    """One side of a job: as typed, or a stored connection."""
+
+    connection = forms.ChoiceField(label="Connection")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, user=user, **kwargs)
+        stored = [(str(row.pk), row.name) for row in connections.of(user).order_by("name")]
+        cast(forms.ChoiceField, self.fields["connection"]).choices = stored
+        if stored:
+            protocol = cast(forms.ChoiceField, self.fields["protocol"])
+            protocol.choices = [*cast(Any, protocol.choices), ("stored", "Stored connection")]
+
+    def connection_data(self) -> Json:
+        """The Conn object of the HTTP contract."""
+        if self.cleaned_data.get("protocol") != "stored":
+            return super().connection_data()
+        read = self.cleaned_data.get
+        found = {"connection": read("connection") or "none", "root_path": read("root_path") or ""}
+        return {name: value for name, value in found.items() if value}
+
+
+class StoredConnectionForm(ConnectionForm):
+    """A connection to be stored or changed."""
+
+    name = forms.CharField(
+        label="Name",
+        widget=forms.TextInput(attrs=_AS_TYPED),
+        help_text="What you call it; without a colon or a slash.",
+    )
+
+    def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, user=user, **kwargs)
+        self.fields["password"].help_text = "Stored encrypted, never shown again."
+        for name, what in (("password", "A password"), ("ssh_key", "A key"), ("passphrase", "A passphrase")):
+            if name in secrets_stored:
+                self.fields[name].help_text = f"{what} is stored. Leave this empty to keep it."
 
 
 class OptionsForm(forms.Form):

@@ -3,15 +3,18 @@
 import uuid
 from collections.abc import Callable
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 
+from migration_app import endpoints
 from migration_app.endpoints import SECRETS
 from migration_app.pages.badges import Badge, badge_of, title_of
-from migration_app.pages.forms import ConnectionForm, OptionsForm, ScanOptionsForm, TransferOptionsForm
+from migration_app.pages.forms import OptionsForm, ScanOptionsForm, SideForm, TransferOptionsForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
@@ -21,6 +24,8 @@ from sessions_app.problems import flatten
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
+NOT_KEPT = (*SECRETS, "key")
+"""Fields that never stand in an address."""
 
 
 class JobForm:
@@ -42,24 +47,57 @@ class JobForm:
         data = request.POST if request.method == "POST" else None
         first = first or {}
         self.connections = {
-            name: ConnectionForm(
-                data, prefix=f"{self.action}-{name}", user=request.user, initial=first.get(name)
-            )
+            name: SideForm(data, prefix=f"{self.action}-{name}", user=request.user, initial=first.get(name))
             for name in self.sides
         }
         self.options = self.options_class(data, prefix=self.action, initial=first)
+        for form in (*self.connections.values(), self.options):
+            self._fill(form, request.GET)
         self._request = request
 
     @property
-    def fieldsets(self) -> list[tuple[str, ConnectionForm]]:
-        """Heading and form of each side."""
-        return [(heading, self.connections[name]) for name, heading in self.sides.items()]
+    def fieldsets(self) -> list[tuple[str, str, SideForm]]:
+        """Heading, name and form of each side."""
+        return [(heading, name, self.connections[name]) for name, heading in self.sides.items()]
+
+    def _fill(self, form: forms.Form, query: QueryDict) -> None:
+        """Begin with what the address says, as after a visit to the folders of a connection."""
+        for name, field in form.fields.items():
+            value = query.get(form.add_prefix(name))
+            if value is not None and name not in NOT_KEPT:
+                form.initial[name] = value == "on" if isinstance(field, forms.BooleanField) else value
+
+    def kept(self) -> str:
+        """What was entered so far, without secrets, as the query of an address."""
+        found = {}
+        for form in (*self.connections.values(), self.options):
+            for name, field in form.fields.items():
+                sent = self._request.POST.get(form.add_prefix(name), "")
+                if isinstance(field, forms.BooleanField):
+                    sent = "on" if sent else "off"
+                if sent and name not in NOT_KEPT:
+                    found[form.add_prefix(name)] = sent
+        return urlencode(found)
+
+    def folders_address(self) -> str:
+        """Where to choose a folder of the stored connection whose button was pressed; empty when none was."""
+        read = self._request.POST.get
+        name = read("browse", "")
+        side = self.connections.get(name)
+        if side is None or read(side.add_prefix("protocol")) != "stored":
+            return ""
+        stored = endpoints.find_stored(self._request.user, read(side.add_prefix("connection")))
+        if stored is None:
+            return ""
+        place = {"path": read(side.add_prefix("root_path"), ""), "for": self.action, "side": name}
+        address = reverse("browse-connection", args=[stored.pk])
+        return f"{address}?{urlencode(place | {'keep': self.kept()})}"
 
     @property
     def errors(self) -> list[tuple[str, str, str]]:
         """For the summary: label, the field's id, and the message."""
         found = []
-        for heading, form in (*self.fieldsets, ("", self.options)):
+        for heading, _, form in (*self.fieldsets, ("", "", self.options)):
             # With one side there is nothing to tell apart.
             where = f"{heading} – " if heading and len(self.sides) > 1 else ""
             for name, messages in form.errors.items():
@@ -80,7 +118,7 @@ class JobForm:
 
     def data(self) -> Json:
         """The request's body, as the HTTP contract has it."""
-        found: Json = {name: form.connection() for name, form in self.connections.items()}
+        found: Json = {name: form.connection_data() for name, form in self.connections.items()}
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
@@ -161,6 +199,8 @@ def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
         form = form_class(request, first_values(request, form_class.job_type, form_class.patterns_field))
         status = 200
         if request.method == "POST":
+            if address := form.folders_address():
+                return redirect(address)
             job = form.start()
             if job is not None:
                 return redirect("job", job.pk)

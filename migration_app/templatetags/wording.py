@@ -40,6 +40,38 @@ def marked(text: Any) -> SafeString:
     return format_html("<bdi>{}</bdi>", pieces)
 
 
+_STAGES = {
+    "name": "Name resolved",
+    "port": "Port open",
+    "handshake": "SSH spoken",
+    "host_key": "Host key taken",
+    "login": "Logged in",
+    "session": "SFTP started",
+    "list": "Folder listed",
+    "write": "File written",
+    "read": "File read",
+}
+
+
+@register.filter
+def stage(name: str) -> str:
+    """A stage of a probe for people."""
+    return _STAGES.get(name, name)
+
+
+@register.filter
+def ago(value: datetime | None) -> str:
+    """How long ago an instant was, no finer than anybody wants to know."""
+    if value is None:
+        return ""
+    minutes = int((datetime.now(UTC) - value).total_seconds() // 60)
+    if minutes < 1:
+        return "just now"
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // (24 * 60)} days ago"
+
+
 @register.filter
 def plural(number: float, nouns: str) -> str:
     """`{{ n|plural:"entry,entries" }}` → `3 entries`."""

@@ -1,14 +1,15 @@
 """One job in each condition that a page can show, made by the engine's own functions and without workers."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.utils import timezone
 
-from migration_app import manifest
+from migration_app import connections, endpoints, manifest
 from migration_app.manifest import Row
-from migration_app.models import EntryAction, EntryState
-from migration_app.storages.base import Entry, Kind
+from migration_app.models import Endpoint, EntryAction, EntryState
+from migration_app.storages.base import Entry, HostKey, Kind
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import events, jobs, transitions
 from sessions_app.models import Job, Shard, User
@@ -97,6 +98,28 @@ _SCANNED = {"connected": 1, "files": 1204, "folders": 96, "bytes": 20_400_000}
 _COMPARED = {"connected": 1, "prepared": 1, "total_files": 2514, "total_bytes": 63_241_118, "skipped": 40}
 
 
+def _tested(*done: str, failed: str = "", verdict: str = "", key: Json | None = None) -> Json:
+    """A ProbeResult."""
+    message = "The host key of example.org:2222 is not the one that was seen before." if failed else ""
+    stages = [{"name": name, "state": "ok", "duration_ms": 12.345, "message": ""} for name in done]
+    if failed:
+        stages.append({"name": failed, "state": "failed", "duration_ms": 0.1, "message": message})
+        stages.append({"name": "login", "state": "skipped", "duration_ms": 0, "message": ""})
+    return {
+        "success": not failed,
+        "verdict": verdict or message,
+        "stages": stages,
+        "badges": ["SFTP 3", "Lists", "Reads", "Writes", "Shell"],
+        "performance": {
+            "latency": 41_200_000,
+            "latency_ms": 41.2,
+            "upload_speed": 31.25,
+            "download_speed": 8,
+        },
+        "host_key": key,
+    }
+
+
 class Gallery:
     """Makes jobs of one person."""
 
@@ -165,6 +188,33 @@ class Gallery:
         target = JobStatus.FAILED if error else JobStatus.COMPLETED
         transitions.move(job.pk, target, outcome=Outcome(result, error))
         return job
+
+    def connections(self) -> dict[str, int]:
+        """Stored connections as their pages can show them."""
+        key = {"algorithm": "ssh-ed25519", "fingerprint": f"SHA256:{'A' * 43}"}
+        works = ("list", "write", "read")
+        states = {
+            "untested": None,
+            "tested": _tested(*works, verdict="Ready as source and destination."),
+            "unknown-key": _tested(
+                "name", "port", "handshake", failed="host_key", key=key | {"status": "new"}
+            ),
+            "changed-key": _tested(
+                "name", "port", "handshake", failed="host_key", key=key | {"status": "changed"}
+            ),
+        }
+        found = {}
+        for number, (name, test) in enumerate(states.items()):
+            stored = connections.create(
+                self._owner, {**_SFTP, "port": 2200 + number, "name": name, "root_path": "/srv/www"}
+            )
+            stored.last_test, stored.tested_at = test, timezone.now() - timedelta(minutes=7)
+            stored.save()
+            found[name] = stored.pk
+        changed = Endpoint.objects.get(pk=found["changed-key"])
+        endpoints.pin(changed, HostKey("ssh-ed25519", f"SHA256:{'B' * 43}"))
+        here = {"name": "this machine", "protocol": "local", "root_path": str(Path(__file__).parent)}
+        return found | {"here": connections.create(self._owner, here).pk}
 
     def fill(self) -> dict[str, Job]:
         """One job for each condition, by its name."""

@@ -23,13 +23,27 @@ import django, json
 django.setup()
 from sessions_app import accounts
 from tests.pages.gallery import Gallery
-print(json.dumps({name: str(job.pk) for name, job in Gallery(accounts.owner()).fill().items()}))
+gallery = Gallery(accounts.owner())
+print(json.dumps(gallery.connections() | {name: str(job.pk) for name, job in gallery.fill().items()}))
 """
 
 PAGES = {
     "start": "",
     "new scan": "new/scan",
     "new transfer": "new/transfer",
+    "connections": "connections",
+    "add a connection": "connections/new",
+    "connection": "connections/{tested}",
+    "connection not tested": "connections/{untested}",
+    "unknown key": "connections/{unknown-key}",
+    "changed key": "connections/{changed-key}",
+    "edit a connection": "connections/{changed-key}/edit",
+    "delete a connection": "connections/{tested}/delete",
+    "folders": "connections/{here}/browse",
+    "folder to choose": "connections/{here}/browse?for=new-transfer&side=dest_config",
+    "transfer from a connection": (
+        "new/transfer?new-transfer-source_config-protocol=stored&new-transfer-source_config-connection={tested}"
+    ),
     "jobs": "jobs",
     "delete finished": "jobs/delete-finished",
     "not found": "nowhere",
