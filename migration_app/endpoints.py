@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from migration_app import secrets
 from migration_app.models import Endpoint, HostKey
@@ -122,6 +123,30 @@ class Side:
         """Whether the key that the server shows is to be pinned."""
         keys = self.address.host_keys
         return self.address.protocol == "sftp" and keys.demanded is None and keys.pinned is None
+
+
+def keeps_no_times(endpoint: Endpoint, root: str) -> bool:
+    """Whether an earlier transfer to this folder found that no mtimes can be set there."""
+    return _without_times(endpoint, root).exists()
+
+
+def note_times(endpoint: Endpoint, root: str, *, are_kept: bool) -> None:
+    """Note for later transfers to a folder whether mtimes can be set there."""
+    for one in _without_times(endpoint, root) if are_kept else [endpoint]:
+        options = {name: value for name, value in one.options.items() if name != "keeps_no_times_in"}
+        one.options = options if are_kept else options | {"keeps_no_times_in": root}
+        one.save(update_fields=["options"])
+
+
+def _without_times(endpoint: Endpoint, root: str) -> "QuerySet[Endpoint]":
+    return Endpoint.objects.filter(
+        owner=endpoint.owner_id,
+        protocol=endpoint.protocol,
+        host=endpoint.host,
+        port=endpoint.port,
+        username=endpoint.username,
+        options__keeps_no_times_in=root,
+    )
 
 
 def side(endpoint_id: int, root: str) -> Side:

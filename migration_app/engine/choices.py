@@ -45,6 +45,8 @@ class Choices:
     conflict: Conflict = Conflict.OVERWRITE
     largest: float = 0
     """A file of more bytes is left out; 0: none is."""
+    by_size: bool = False
+    """Whether files of equal size are taken for equal, as the destination keeps no mtimes."""
     selection: Selection = field(default_factory=Selection)
 
     def reason_to_leave(self, entry: Entry) -> str:

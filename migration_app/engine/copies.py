@@ -11,6 +11,7 @@ from migration_app.engine.lanes import Lane
 from migration_app.storages.base import Reader, Writer
 from migration_app.storages.errors import (
     AlreadyExists,
+    AttributesRefused,
     ConnectionLost,
     NotFound,
     OperationFailed,
@@ -29,13 +30,14 @@ PIECES_AT_ONCE = 16
 class Copy(ABC):
     """An item under way. It ends, with `Flow.end`, when nothing that it asked for is unanswered."""
 
-    __slots__ = ("error", "flow", "is_over", "item", "lane", "unanswered")
+    __slots__ = ("error", "flow", "is_over", "item", "lane", "refusal", "unanswered")
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         self.flow = flow
         self.lane = lane
         self.item = item
         self.error: StorageError | None = None
+        self.refusal: AttributesRefused | None = None
         self.unanswered = 0
         self.is_over = False
 
@@ -398,6 +400,9 @@ class FileCopy(_PlacedCopy):
 
     def _finished(self, error: StorageError | None) -> None:
         self.unanswered -= 1
+        if isinstance(error, AttributesRefused):
+            # The content is whole, which is what it is about.
+            self.refusal, error = error, None
         if error is not None:
             self.fail(error)
         elif self.error is not None:

@@ -131,7 +131,7 @@ class Flow:
         if self.lost is None and not self._is_stopping:
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
-            self._done.append(Done(item.number, item.entry.path, size, error))
+            self._done.append(Done(item.number, item.entry.path, size, error, copy.refusal))
         if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()

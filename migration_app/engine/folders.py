@@ -6,7 +6,7 @@ from functools import partial
 from migration_app.engine.items import Done
 from migration_app.engine.pump import Pump
 from migration_app.storages.base import Entry, Storage
-from migration_app.storages.errors import ConnectionLost, StorageError
+from migration_app.storages.errors import AttributesRefused, ConnectionLost, StorageError
 
 FOLDERS_AT_ONCE = 128
 BATCH_FOLDERS = 500
@@ -75,7 +75,11 @@ class _Ascent:
             self.lost = self.lost or error
             self._pump.wake()
             return
-        self._done.append(Done(number, self._folders[number].path, 0, error))
+        path = self._folders[number].path
+        if isinstance(error, AttributesRefused):
+            self._done.append(Done(number, path, 0, None, error))
+        else:
+            self._done.append(Done(number, path, 0, error))
         above = self._above[number]
         if above is not None:
             self._below[above] -= 1

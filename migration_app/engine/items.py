@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from migration_app.storages.base import Entry
-from migration_app.storages.errors import StorageError
+from migration_app.storages.errors import AttributesRefused, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +25,5 @@ class Done:
     path: bytes
     bytes: int
     error: StorageError | None
+    refusal: AttributesRefused | None = None
+    """Why its mode and mtime could not be set, though it is in place."""

@@ -225,9 +225,12 @@ class _Comparison:
         wanted = min(max(entry.mtime, self._limits.earliest_mtime), self._limits.latest_mtime)
         if entry.kind is Kind.FOLDER:
             return True
+        if entry.size != there.size or self._choices.by_size:
+            return entry.size == there.size
         # A mode that was tightened at the source must not stay open at the destination.
         is_mode_kept = (entry.mode ^ there.mode) & 0o777 == 0
-        return entry.size == there.size and wanted == there.mtime and is_mode_kept
+        # A second file with another mode would help nobody.
+        return wanted == there.mtime and (is_mode_kept or self._choices.conflict is Conflict.RENAME)
 
 
 def _conflict_of_kinds(wanted: Kind, there: Kind) -> str:

@@ -1,10 +1,10 @@
 """A transfer: compares both trees into the manifest, copies what differs in shards, then sees to folders and proof."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from migration_app import manifest
+from migration_app import endpoints, manifest
+from migration_app.endpoints import Side
 from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
@@ -20,11 +20,22 @@ from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from migration_app.storages.errors import NotFound
 from sessions_app.models import Shard
-from sessions_app.runners import Claim, JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
+from sessions_app.runners import (
+    Claim,
+    JobFailed,
+    Json,
+    NewEvent,
+    Outcome,
+    Runner,
+    ShardContext,
+    Snapshot,
+    sum_counters,
+)
 from sessions_app.states import ShardKind, ShardState
 
 SHARD_ITEMS = 2000
 SHARD_BYTES = 256 * 10**6
+BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
 NOT_FOUND = "It is not at the source, or a pattern leaves it out."
 
 
@@ -92,11 +103,13 @@ class TransferRunner(Runner):
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on."""
         tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
-        choices = _choices(context.params)
         is_dry = context.params["dry_run"]
         cut = Cut.read(context.cursor)
         if cut.is_done:
             return
+        sides = _sides(context)
+        by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
+        choices = replace(_choices(context.params), by_size=by_size)
 
         async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
             root = await source.root_entry()
@@ -110,8 +123,11 @@ class TransferRunner(Runner):
             ):
                 yield batch
 
-        route = Route(context, _sides(context), compared)
-        context.checkpoint(events=[] if context.cursor else [NewEvent("phase", {"phase": "connecting"})])
+        route = Route(context, sides, compared)
+        events = [] if context.cursor else [NewEvent("phase", {"phase": "connecting"})]
+        if by_size and not context.cursor:
+            events.append(_warning(BY_SIZE))
+        context.checkpoint(events=events)
         for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
             _Comparison(context, cut).save(items)
         _tell_missing(context, cut)
@@ -156,7 +172,7 @@ class TransferRunner(Runner):
         """Give folders their mode and mtime, look at the destination again if asked to, and sum up."""
         if context.params["dry_run"]:
             return dry_run_outcome(context)
-        _finish_folders(context)
+        _tell_refusals(context, _finish_folders(context))
         verification = verify(context) if context.params["verify_after_transfer"] else None
         return transfer_outcome(context, verification)
 
@@ -173,7 +189,7 @@ class TransferRunner(Runner):
         return transfer_progress(snapshot)
 
 
-def _sides(context: ShardContext) -> list[Any]:
+def _sides(context: ShardContext) -> list[Side]:
     return [
         side_of(context, "source", "source_root"),
         side_of(context, "destination", "destination_root"),
@@ -305,7 +321,7 @@ class _Comparison:
                 cut.count(size)
 
     def _warn(self, text: str) -> None:
-        self._events.append(NewEvent("log", {"level": "warning", "message": text}))
+        self._events.append(_warning(text))
 
     def _tell(self, path: bytes, error: str) -> None:
         self._add("failed", 1)
@@ -326,7 +342,10 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
         if one.error is not None:
             counters["failed"] = counters.get("failed", 0) + 1
             counters["failed_files"] = counters.get("failed_files", 0) + is_file
-        elif is_file:
+            continue
+        if one.refusal is not None:
+            counters["refusals"] = counters.get("refusals", 0) + 1
+        if is_file:
             counters["files"] = counters.get("files", 0) + 1
             counters["bytes"] = counters.get("bytes", 0) + one.bytes
     counters["in_flight"] = batches[-1].bytes_in_flight
@@ -346,9 +365,12 @@ def _failures(done: list[Done]) -> list[NewEvent]:
     ]
 
 
-def _finish_folders(context: ShardContext) -> None:
+def _finish_folders(context: ShardContext) -> str:
+    """Set modes and mtimes of folders; gives why that of the root was refused, if it was."""
+    of_root = ""
     # What exists is left alone then, a folder's mode and time too.
     only_new = context.params["conflict"] == Conflict.SKIP
+    context.counters["folder_refusals"] = 0
     for rows in manifest.folders_backwards(context.job_id, only_new=only_new):
         folders = [manifest.entry_of(row) for row in rows]
         numbers = [row.number for row in rows]
@@ -358,21 +380,48 @@ def _finish_folders(context: ShardContext) -> None:
 
         route = Route(context, [side_of(context, "destination", "destination_root")], given)
         for lists in route.lists(weight=len):
-            failed = [one for done in lists for one in done if one.error is not None]
-            _save_folders(context, numbers, failed)
+            done = [one for part in lists for one in part]
+            of_root = next(
+                (str(one.error or one.refusal) for one in done if not one.path and _is_unset(one)), ""
+            )
+            _save_folders(context, numbers, [one for one in done if one.path])
+    return of_root
 
 
-def _save_folders(context: ShardContext, numbers: list[int], failed: list[Done]) -> None:
-    # Often the root belongs to the hoster; what was copied into it is none the worse.
-    events = [
-        NewEvent(
-            "log", {"level": "warning", "message": f"Mode and time of the root could not be set: {one.error}"}
-        )
-        for one in failed
-        if not one.path
-    ]
-    below = [one for one in failed if one.path]
-    events += _failures(below)
-    context.counters["failed"] = context.counters.get("failed", 0) + len(below)
-    outcomes = [(numbers[one.number], str(one.error)) for one in below]
-    context.checkpoint(events=events, write=lambda: manifest.mark(context.job_id, outcomes))
+def _is_unset(done: Done) -> bool:
+    return done.error is not None or done.refusal is not None
+
+
+def _save_folders(context: ShardContext, numbers: list[int], done: list[Done]) -> None:
+    failed = [one for one in done if one.error is not None]
+    context.counters["failed"] = context.counters.get("failed", 0) + len(failed)
+    context.counters["folder_refusals"] += sum(one.refusal is not None for one in done)
+    outcomes = [(numbers[one.number], str(one.error)) for one in failed]
+    context.checkpoint(events=_failures(failed), write=lambda: manifest.mark(context.job_id, outcomes))
+
+
+def _tell_refusals(context: ShardContext, of_root: str) -> None:
+    """Say once for how many files and folders mode and mtime could not be set; remember where it never works."""
+    shards = Shard.objects.filter(job_id=context.job_id).exclude(number=context.number)
+    counters = sum_counters([*shards.values_list("counters", flat=True), context.counters])
+    copied, refused = counters.get("files", 0), counters.get("refusals", 0)
+    folders = counters.get("folder_refusals", 0)
+    side = side_of(context, "destination", "destination_root")
+    root = context.params["destination_root"]
+
+    def write() -> None:
+        if copied:
+            endpoints.note_times(side.endpoint, root, are_kept=refused < copied)
+
+    events = []
+    if refused or folders:
+        text = f"The destination refused to set mode and time of {refused:,} files and {folders:,} folders."
+        events.append(_warning(text))
+    elif of_root:
+        # Often the root belongs to the hoster; what was copied into it is none the worse.
+        events.append(_warning(f"Mode and time of the root could not be set: {of_root}"))
+    context.checkpoint(events=events, write=write)
+
+
+def _warning(text: str) -> NewEvent:
+    return NewEvent("log", {"level": "warning", "message": text})

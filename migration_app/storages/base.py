@@ -158,7 +158,8 @@ class Writer(ABC):
     def finish(self, *, mode: int, mtime: int, size: int, answer: Answer[None]) -> None:
         """Set mode (its low 9 bits) and mtime, flush a file of `FLUSH_FROM` bytes or more to disk, close it.
 
-        Answers when this and all writes were answered; with the first error if there was one.
+        Answers when this and all writes were answered; with the first error if there was one. AttributesRefused says
+        that all went well but for mode and mtime.
         """
 
     @abstractmethod
@@ -250,7 +251,8 @@ class Storage(ABC):
 
     @abstractmethod
     def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
-        """Set a folder's mode (its low 9 bits) and mtime; a link there is NotAFolder."""
+        """Set a folder's mode (its low 9 bits) and mtime; a link there is NotAFolder. AttributesRefused where that is
+        not allowed or not possible."""
 
 
 CONNECT_S = 8.0

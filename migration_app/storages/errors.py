@@ -11,6 +11,7 @@ StorageError
 ├── NotAFolder / IsAFolder
 ├── NoSpace               disk full or quota
 ├── NameRefused           a name from outside that must not be used
+├── AttributesRefused     it is there and whole, but its mode or mtime could not be set
 ├── SourceChanged         the file is not what was listed any more
 └── OperationFailed       anything else the server said
 """
@@ -67,6 +68,10 @@ class NoSpace(StorageError):
 
 class NameRefused(StorageError):
     """A name from outside that must not be used."""
+
+
+class AttributesRefused(StorageError):
+    """Something is there and whole, but its mode or mtime could not be set."""
 
 
 class SourceChanged(StorageError):

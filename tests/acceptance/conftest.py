@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,19 @@ def wordpress(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sftp(host: OpenSshServer) -> Callable[[Path], Json]:
     """The Conn object of a folder on the host."""
 
-    def conn(root: Path) -> Json:
-        return {
-            "protocol": "sftp",
-            "host": host.host,
-            "port": host.port,
-            "username": host.username,
-            "ssh_key": host.private_key,
-            "root_path": str(root),
-        }
+    return partial(sftp_on, host)
 
-    return conn
+
+def sftp_on(host: OpenSshServer, root: Path) -> Json:
+    """The Conn object of a folder on a host."""
+    return {
+        "protocol": "sftp",
+        "host": host.host,
+        "port": host.port,
+        "username": host.username,
+        "ssh_key": host.private_key,
+        "root_path": str(root),
+    }
 
 
 def local(root: Path) -> Json:
@@ -93,3 +96,15 @@ def submit(product: Product, path: str, body: Json, **headers: str) -> str:
     answer = product.post(path, body, headers)
     assert answer.status == 202, answer
     return str(answer.body["id"])
+
+
+def log_of(product: Product, job: Json) -> list[str]:
+    """What the log of a job that has ended says."""
+    messages: list[str] = []
+    with product.read_sse(f"/api/sessions/{job['id']}/events") as stream:
+        for frame in stream:
+            if frame.event == "log":
+                messages.append(frame.data["message"])
+            if frame.event in ("complete", "failed", "cancelled"):
+                break
+    return messages

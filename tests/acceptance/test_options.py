@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.acceptance.conftest import local, submit
+from tests.acceptance.conftest import local, log_of, submit
 from tests.trees import digest, small_tree
 
 LONG_AGO = 1_500_000_000
@@ -32,17 +32,6 @@ def transfer(product, sftp, sides, *statuses, **options):
     source, destination = sides
     body = {"source_config": local(source), "dest_config": sftp(destination), "verify_after_transfer": True}
     return product.wait_for(submit(product, "/api/transfer", body | options), *statuses)
-
-
-def log_of(product, job):
-    events = []
-    with product.read_sse(f"/api/sessions/{job['id']}/events") as stream:
-        for frame in stream:
-            if frame.event == "log":
-                events.append(frame.data["message"])
-            if frame.event in ("complete", "failed"):
-                return events
-    return events
 
 
 @pytest.mark.parametrize(

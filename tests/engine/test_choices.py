@@ -191,6 +191,28 @@ def test_file_is_not_taken_for_what_was_wanted_below_it() -> None:
     assert Selection().takes(b"anything", False)
 
 
+@pytest.mark.parametrize(
+    ("choices", "action"),
+    [
+        (Choices(), Action.UPDATE),
+        (Choices(conflict=Conflict.RENAME), Action.SKIP),
+        (Choices(by_size=True), Action.SKIP),
+    ],
+)
+def test_mode_alone_makes_a_file_another_one_where_it_can_be_set(choices: Choices, action: Action) -> None:
+    source, destination = MemoryStorage(), MemoryStorage()
+    source.add(b"a.txt", b"1", mode=0o600)
+    destination.add(b"a.txt", b"1", mode=0o644)
+    assert steps(source, destination, choices)[b"a.txt"].action is action
+
+
+@pytest.mark.parametrize(("content", "action"), [(b"here", Action.SKIP), (b"longer", Action.UPDATE)])
+def test_size_alone_counts_where_the_destination_keeps_no_times(content: bytes, action: Action) -> None:
+    source, destination = one_file(OLD)
+    destination.add(b"a.txt", content, mtime=OLD)
+    assert steps(source, destination, Choices(by_size=True))[b"a.txt"].action is action
+
+
 def test_newer_is_judged_by_what_the_destination_can_hold() -> None:
     source, destination = one_file(0, mtime=-5)
     destination.capabilities = Capabilities(earliest_mtime=0)

@@ -7,7 +7,7 @@ import pytest
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.transfer import Done
 from migration_app.storages.base import Entry, Kind
-from migration_app.storages.errors import ConnectionLost, PermissionDenied
+from migration_app.storages.errors import AttributesRefused, ConnectionLost, PermissionDenied
 from tests.engine.memory_storage import MemoryStorage
 
 LATENCIES = [0.0, 0.003]
@@ -49,6 +49,14 @@ def test_failure_is_told_and_the_rest_goes_on() -> None:
     done = asyncio.run(set_all(destination, wanted))
     assert [one.path for one in done if one.error is not None] == [b"a1/b1"]
     assert len(done) == len(wanted)
+
+
+def test_refused_attributes_are_no_failure() -> None:
+    destination, wanted = tree(0.003)
+    destination.hook = lambda _, path: AttributesRefused("No.") if path == b"a1/b1" else None
+    done = asyncio.run(set_all(destination, wanted))
+    assert [one.error for one in done] == [None] * len(wanted)
+    assert [one.path for one in done if one.refusal is not None] == [b"a1/b1"]
 
 
 def test_lost_connection_is_raised_after_what_was_done() -> None:

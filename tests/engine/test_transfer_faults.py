@@ -9,6 +9,7 @@ import pytest
 from migration_app.engine.transfer import Done, Item, TransferBatch, transfer_items
 from migration_app.storages.base import Entry, Kind
 from migration_app.storages.errors import (
+    AttributesRefused,
     ConnectionLost,
     NoSpace,
     PermissionDenied,
@@ -313,6 +314,18 @@ def test_loop_is_not_held_by_storages_that_answer_at_once() -> None:
     assert_is_copy(source, destination)
     # A collection of garbage may fall into a turn: most of them tell.
     assert sorted(gaps)[int(len(gaps) * 0.98)] < 0.03
+
+
+@pytest.mark.parametrize("latency_s", LATENCIES)
+def test_file_whose_attributes_are_refused_is_in_place_and_says_so(latency_s: float) -> None:
+    source, destination = MemoryStorage(latency_s=latency_s), MemoryStorage(latency_s=latency_s)
+    some_files(source)
+    destination.hook = lambda operation, _: AttributesRefused("No.") if operation == "finish" else None
+    done = run(source, destination, file_items(source))
+    assert errors(done) == {}
+    assert {str(one.refusal) for one in done.values()} == {"No."}
+    for path, node in source.nodes.items():
+        assert destination.nodes[path].content == node.content
 
 
 def test_nothing_to_copy_is_no_batch() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from migration_app.storages.base import FolderListing, Kind, Storage, ask
 from migration_app.storages.errors import (
+    AttributesRefused,
     ConnectFailed,
     ConnectionLost,
     NameRefused,
+    NoSpace,
     OperationFailed,
     StorageError,
 )
@@ -374,7 +376,7 @@ def test_hanging_up_in_mid_file_is_a_lost_connection() -> None:
     run(test, {packets.WRITE: write})
 
 
-@pytest.mark.parametrize("failing", [packets.WRITE, packets.FSETSTAT, packets.CLOSE])
+@pytest.mark.parametrize("failing", [packets.WRITE, packets.CLOSE])
 def test_file_is_not_finished_unless_all_was_answered_ok(failing: int) -> None:
     async def test(storage: Storage) -> None:
         writer = await open_writer(storage, b"file")
@@ -383,6 +385,68 @@ def test_file_is_not_finished_unless_all_was_answered_ok(failing: int) -> None:
             await finish(writer, mode=0o600, mtime=0, size=1)
 
     run(test, {failing: lambda session, number, _: session.status(number, packets.FAILURE, b"quota")})
+
+
+def test_refused_attributes_are_told_apart_from_a_file_that_is_not_whole() -> None:
+    async def test(storage: Storage) -> None:
+        writer = await open_writer(storage, b"file")
+        writer.write(0, b"x", lambda _: None)
+        with pytest.raises(AttributesRefused, match="does not support"):
+            await finish(writer, mode=0o600, mtime=0, size=1)
+        with pytest.raises(AttributesRefused, match="Permission denied"):
+            await set_attributes(storage, b"folder", mode=0o700, mtime=0)
+
+    def unsupported(session: Session, number: int, _: packets.Cursor) -> None:
+        session.status(number, packets.OP_UNSUPPORTED)
+
+    def denied(session: Session, number: int, _: packets.Cursor) -> None:
+        session.status(number, packets.PERMISSION_DENIED)
+
+    run(test, {packets.FSETSTAT: unsupported, packets.SETSTAT: denied})
+
+
+def statvfs(*, blocks_free: int, files_free: int) -> Handler:
+    """An answer to statvfs of a disk of 4 KiB blocks and a million files."""
+    fields = (4096, 4096, 10**6, blocks_free, blocks_free, 10**6, files_free, files_free, 0, 0, 255)
+    return lambda session, number, _: session.packet(
+        packets.EXTENDED_REPLY, number, struct.pack(">11Q", *fields)
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (statvfs(blocks_free=3, files_free=5), NoSpace),
+        (statvfs(blocks_free=10**5, files_free=0), NoSpace),
+        (statvfs(blocks_free=10**5, files_free=5), OperationFailed),
+        (lambda session, number, _: session.packet(packets.EXTENDED_REPLY, number, b"short"), ConnectionLost),
+        (lambda session, number, _: session.status(number, packets.FAILURE), OperationFailed),
+    ],
+)
+def test_full_disk_is_told_though_the_server_has_no_word_for_it(
+    answer: Handler, error: type[StorageError]
+) -> None:
+    version = packets.text(b"statvfs@openssh.com") + packets.text(b"2")
+    version = struct.pack(">IBI", 5 + len(version), packets.VERSION, packets.SFTP_VERSION) + version
+
+    def refused(session: Session, number: int, _: packets.Cursor) -> None:
+        session.status(number, packets.FAILURE, b"Failure")
+
+    def missing(session: Session, number: int, _: packets.Cursor) -> None:
+        session.status(number, packets.NO_SUCH_FILE)
+
+    async def test(storage: Storage) -> None:
+        with pytest.raises(StorageError) as raised:
+            await written(storage)
+        assert type(raised.value) is error
+
+    async def written(storage: Storage) -> None:
+        writer = await open_writer(storage, b"file")
+        writer.write(0, b"x", lambda _: None)
+        await finish(writer, mode=0o600, mtime=0, size=1)
+
+    for kind in (packets.WRITE, packets.OPEN):
+        run(test, {kind: refused, packets.EXTENDED: answer, packets.LSTAT: missing}, version=version)
 
 
 def test_rename_without_extension_keeps_the_old_file_when_there_is_no_new_one() -> None:

@@ -19,6 +19,7 @@ from migration_app.storages.base import (
 )
 from migration_app.storages.errors import (
     AlreadyExists,
+    AttributesRefused,
     ConnectionLost,
     IsAFolder,
     NameRefused,
@@ -225,22 +226,26 @@ class LocalWriter(LocalFile, Writer):
         flushed.add_done_callback(lambda done: answer(self._storage.loss or done.result()))
 
 
-def give_attributes(descriptor: int, mode: int, mtime: int) -> None:
-    os.fchmod(descriptor, mode & 0o777)
-    os.utime(descriptor, (mtime, mtime))
+def give_attributes(descriptor: int, mode: int, mtime: int) -> AttributesRefused | None:
+    try:
+        os.fchmod(descriptor, mode & 0o777)
+        os.utime(descriptor, (mtime, mtime))
+    except OSError as error:
+        return AttributesRefused(str(translate(error)))
+    return None
 
 
 def _seal(descriptor: int, mode: int, mtime: int, flush: bool) -> StorageError | None:
     try:
         try:
-            give_attributes(descriptor, mode, mtime)
+            refusal = give_attributes(descriptor, mode, mtime)
             if flush:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         return translate(error)
-    return None
+    return refusal
 
 
 def entry_of(path: Path, status: os.stat_result, target: bytes | None) -> Entry:

@@ -316,7 +316,7 @@ class LocalStorage(Storage):
         error = self.refusal()
         if error is None:
             try:
-                give_attributes(self._folder(path), mode, mtime)
+                error = give_attributes(self._folder(path), mode, mtime)
             except OSError as failure:
                 error = self._failure(failure, path)
             except StorageError as refused:

@@ -1,12 +1,21 @@
 """One file being read or written over SFTP."""
 
 import struct
+from collections.abc import Callable
 
 from migration_app.storages.base import FLUSH_FROM, Answer, Reader, Writer
-from migration_app.storages.errors import OperationFailed, StorageError
+from migration_app.storages.errors import (
+    AttributesRefused,
+    ConnectionLost,
+    OperationFailed,
+    StorageError,
+)
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Cursor
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
+
+Explain = Callable[[StorageError, Callable[[StorageError], None]], None]
+"""Finds out what is behind an error, and gives that or the error itself."""
 
 
 class SftpReader(Reader):
@@ -71,18 +80,26 @@ class SftpReader(Reader):
 class SftpWriter(Writer):
     """A handle open for writing; WRITEs, attributes and CLOSE do not wait for each other."""
 
-    def __init__(self, wire: SftpWire, handle: bytes) -> None:
+    def __init__(self, wire: SftpWire, handle: bytes, explain: Explain) -> None:
         self._wire = wire
         self._handle = packets.text(handle)
+        self._explain = explain
         self._is_open = True
         self._unanswered = 0
         self._error: StorageError | None = None
+        self._refusal: AttributesRefused | None = None
         self._finished: Answer[None] | None = None
 
     def write(self, offset: int, data: bytes, answer: Answer[None]) -> None:
         """See Writer."""
 
         def answered(error: StorageError | None) -> None:
+            if error is None or self._error is not None:
+                taken(error)
+            else:
+                self._explain(error, taken)
+
+        def taken(error: StorageError | None) -> None:
             self._unanswered -= 1
             self._error = self._error or error
             answer(error)
@@ -103,13 +120,18 @@ class SftpWriter(Writer):
         self._finished = answer
         self._unanswered += 2
         attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
-        self._wire.command(packets.FSETSTAT, self._handle + attributes, self._one_answered)
+        self._wire.command(packets.FSETSTAT, self._handle + attributes, self._attributes_answered)
         if size >= FLUSH_FROM and b"fsync@openssh.com" in self._wire.extensions:
             self._unanswered += 1
             body = packets.text(b"fsync@openssh.com") + self._handle
             self._wire.command(packets.EXTENDED, body, self._one_answered)
         self._is_open = False
         self._wire.command(packets.CLOSE, self._handle, self._one_answered)
+
+    def _attributes_answered(self, error: StorageError | None) -> None:
+        if error is not None and not isinstance(error, ConnectionLost):
+            self._refusal, error = AttributesRefused(str(error)), None
+        self._one_answered(error)
 
     def _one_answered(self, error: StorageError | None) -> None:
         self._unanswered -= 1
@@ -119,7 +141,7 @@ class SftpWriter(Writer):
     def _settle(self) -> None:
         if self._unanswered == 0 and self._finished is not None:
             finished, self._finished = self._finished, None
-            finished(self._error)
+            finished(self._error or self._refusal)
 
     def close(self) -> None:
         """See Writer."""

@@ -24,9 +24,11 @@ from migration_app.storages.base import (
 )
 from migration_app.storages.errors import (
     AlreadyExists,
+    AttributesRefused,
     ConnectionLost,
     IsAFolder,
     NameRefused,
+    NoSpace,
     NotAFolder,
     NotFound,
     OperationFailed,
@@ -42,6 +44,8 @@ from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
 
 T = TypeVar("T")
+Refusal = TypeVar("Refusal", StorageError, StorageError | None)
+ROOM_FOR_A_FILE = 2**20
 Explain = Callable[[Attributes | StorageError], None]
 
 
@@ -143,6 +147,22 @@ class SftpStorage(Storage):
 
         self._request(packets.STAT if follow else packets.LSTAT, name, done)
 
+    def _blame_disk(self, error: Refusal, answer: Callable[[Refusal], None]) -> None:
+        """Give NoSpace in place of an error that may be one: OpenSSH has the same word for it as for all else."""
+        extension = b"statvfs@openssh.com"
+        # Only what says no more than that it failed.
+        is_unclear = type(error) is OperationFailed
+        if not is_unclear or self._wire is None or extension not in self._wire.extensions:
+            answer(error)
+            return
+
+        def done(kind: int, data: bytes, loss: StorageError | None) -> None:
+            is_full = kind == packets.EXTENDED_REPLY and _is_full(Cursor(data))
+            full = NoSpace("The disk is full or the quota used up.") if is_full else None
+            answer(full or loss or error)
+
+        self._request(packets.EXTENDED, packets.text(extension) + packets.text(self.absolute(b"")), done)
+
     # The root
 
     async def root_entry(self) -> Entry:
@@ -231,14 +251,14 @@ class SftpStorage(Storage):
                 answer(refusal)
 
         def explain(refusal: StorageError) -> None:
-            self._look(name, lambda found: answer(_folder_or(found, refusal)))
+            self._look(name, lambda found: self._blame_disk(_folder_or(found, refusal), answer))
 
         self._open_new(name, answer, replace)
 
     def _open_new(self, name: bytes, answer: Answer[Writer], refused: Callable[[StorageError], None]) -> None:
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             if kind == packets.HANDLE and self._wire is not None:
-                answer(SftpWriter(self._wire, Cursor(data).text()))
+                answer(SftpWriter(self._wire, Cursor(data).text(), self._blame_disk))
             else:
                 refused(wrong_answer(kind, data, error))
 
@@ -254,7 +274,7 @@ class SftpStorage(Storage):
 
         def done(error: StorageError | None) -> None:
             if isinstance(error, OperationFailed | AlreadyExists | PermissionDenied):
-                self._look(name, lambda found: answer(judge(found, error)))
+                self._look(name, lambda found: self._blame_disk(judge(found, error), answer))
             else:
                 answer(error)
 
@@ -357,7 +377,11 @@ class SftpStorage(Storage):
             if isinstance(error, OperationFailed):
                 self._look(name, set_looked_at, follow=not path)
             else:
-                answer(error)
+                done(error)
+
+        def done(error: StorageError | None) -> None:
+            is_refused = isinstance(error, OperationFailed | PermissionDenied)
+            answer(AttributesRefused(str(error)) if is_refused else error)
 
         def set_looked_at(found: Attributes | StorageError) -> None:
             if isinstance(found, StorageError):
@@ -365,13 +389,19 @@ class SftpStorage(Storage):
             elif found.file_type not in (None, stat.S_IFDIR):
                 answer(NotAFolder("A file or link is where a folder should be."))
             else:
-                self._command(packets.SETSTAT, name + attributes, answer)
+                self._command(packets.SETSTAT, name + attributes, done)
 
         if path and self.capabilities.link_times:
             body = packets.text(b"lsetstat@openssh.com") + name + attributes
             self._command(packets.EXTENDED, body, look)
         else:
             self._look(name, set_looked_at, follow=not path)
+
+
+def _is_full(reply: Cursor) -> bool:
+    """Whether a file system has no room for another file: its answer to statvfs (OpenSSH's PROTOCOL, 3.4)."""
+    _, fragment, _, _, blocks_free, files, _, files_free = (reply.long() for _ in range(8))
+    return blocks_free * fragment < ROOM_FOR_A_FILE or (files > 0 and files_free == 0)
 
 
 def _settle(future: "asyncio.Future[T]", result: T) -> None:
