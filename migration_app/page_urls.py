@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from migration_app.pages import connection_pages, file_page, job_pages, new_job, sign_in
+from migration_app.pages import connection_pages, file_page, history, job_pages, new_job, sign_in
 
 urlpatterns = [
     path("", new_job.start, name="start"),
@@ -22,11 +22,12 @@ urlpatterns = [
     path("connections/<int:number>/forget-key", connection_pages.forget_host_key, name="forget-host-key"),
     path("connections/<int:number>/browse", connection_pages.browse_connection, name="browse-connection"),
     path("connections/<int:number>/delete", connection_pages.delete_connection, name="delete-connection"),
-    path("jobs", job_pages.job_list, name="jobs"),
-    path("jobs/delete-finished", job_pages.delete_finished, name="delete-finished"),
+    path("jobs", history.job_list, name="jobs"),
+    path("jobs/delete-finished", history.delete_finished, name="delete-finished"),
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),
     path("jobs/<uuid:job_id>/log", job_pages.log, name="job-log"),
     path("jobs/<uuid:job_id>/files", file_page.job_files, name="job-files"),
     path("jobs/<uuid:job_id>/cancel", job_pages.cancel, name="cancel-job"),
+    path("jobs/<uuid:job_id>/again", history.again, name="again"),
     path("jobs/<uuid:job_id>/delete", job_pages.delete_job, name="delete-job"),
 ]

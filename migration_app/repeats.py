@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from migration_app.endpoints import SECRETS
+from migration_app import secrets
+from migration_app.endpoints import SECRETS, account
+from migration_app.models import Endpoint
 from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
-from sessions_app.models import Job
+from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from sessions_app.models import Job, User
 
 Json = dict[str, Any]
 
@@ -13,9 +16,14 @@ SIDES = {
     "transfer": {"source_config": ("source_config", "source"), "dest_config": ("dest_config", "destination")},
 }
 """By type of job: the request's field of each side, with its name in the answer and in the parameters."""
+_SUBMIT = {"scan": submit_scan, "transfer": submit_transfer}
 _SERIALIZERS = {"scan": ScanRequestSerializer, "transfer": TransferRequestSerializer}
 # A transfer's way is found anew.
 _NOT_REPEATED = ("method",)
+
+
+class NotRepeatable(Exception):
+    """Secrets of this job are not stored any more: its form has to be filled in."""
 
 
 def request_of(job: Job) -> Json:
@@ -28,3 +36,29 @@ def request_of(job: Job) -> Json:
         found["custom_exclusions"] = job.params.get("exclusions", [])
     names = set(_SERIALIZERS[job.type]().fields) - set(found) - set(_NOT_REPEATED)
     return found | {name: job.params[name] for name in names if name in job.params}
+
+
+def repeat(job: Job, user: User, meta: RequestMeta) -> Job:
+    """Start the same job again. Raises NotRepeatable, ValidationError, jobs.IdempotencyConflict."""
+    request = request_of(job)
+    for field, (_, param) in SIDES[job.type].items():
+        endpoint = Endpoint.objects.filter(pk=job.params.get(param), owner=user).first()
+        if endpoint is None:
+            raise NotRepeatable
+        request[field] |= _secrets(endpoint)
+    return _SUBMIT[job.type](user, request, meta)[0]
+
+
+def _secrets(endpoint: Endpoint) -> Json:
+    """Those of one side; of a stored connection none, as a request without them uses those that are stored."""
+    if endpoint.protocol == "local":
+        return {}
+    stored = endpoint.connection
+    if stored is not None:
+        if account(stored) != account(endpoint):
+            raise NotRepeatable
+        return {}
+    found = secrets.unseal_or_nothing(endpoint.sealed)
+    if not found:
+        raise NotRepeatable
+    return dict(found)

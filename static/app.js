@@ -127,11 +127,11 @@ function sendOnce(form) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
-    form.querySelector("button:not([type])")?.setAttribute("aria-disabled", "true");
+    event.submitter?.setAttribute("aria-disabled", "true");
   });
   addEventListener("pageshow", () => {
     delete form.dataset.sent;
-    form.querySelector("button:not([type])")?.removeAttribute("aria-disabled");
+    for (const button of form.querySelectorAll("[aria-disabled]")) button.removeAttribute("aria-disabled");
   });
 }
 

@@ -1,21 +1,20 @@
-"""The page of a job, its whole log, the list of jobs, and the two things one can do to them."""
+"""The page of a job, its whole log, and the two things one can do to it."""
 
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
-from rest_framework.exceptions import ValidationError
 
-from migration_app.pages.badges import badge_of, title_of
+from migration_app.pages.badges import title_of
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.job_view import JobView, line_of
-from migration_app.pages.wording import plain_text, plural
-from sessions_app import jobs, listing
+from migration_app.pages.rows import JobRow
+from migration_app.pages.wording import plain_text
+from sessions_app import jobs
 from sessions_app.models import Job
 
-PAGE_ROWS = 50
 LOG_PAGE_ROWS = 500
 
 
@@ -30,7 +29,7 @@ def job(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """A job as it stands; the script takes it from there."""
     view = JobView(_job(request, job_id))
     log, has_earlier = view.log()
-    context = {"view": view, "job": view.job, "log": log, "has_earlier": has_earlier}
+    context = {"view": view, "job": view.job, "log": log, "has_earlier": has_earlier, "row": JobRow(view.job)}
     return render(request, "pages/job.html", context)
 
 
@@ -52,32 +51,6 @@ def log(request: SignedRequest, job_id: UUID) -> HttpResponse:
     return render(request, "pages/log.html", context)
 
 
-@require_safe
-@page
-def job_list(request: SignedRequest) -> HttpResponse:
-    """All jobs, newest first."""
-    query = QueryDict(mutable=True)
-    query["limit"] = str(PAGE_ROWS)
-    if "cursor" in request.GET:
-        query["cursor"] = request.GET["cursor"]
-    owned = Job.objects.owned_by(request.user)
-    note = ""
-    try:
-        found, cursor = listing.page(owned, query)
-    except ValidationError:
-        note = "That page of the list does not exist. This is the first one."
-        del query["cursor"]
-        found, cursor = listing.page(owned, query)
-    context = {
-        "rows": [(job, title_of(job), badge_of(job)) for job in found],
-        "cursor": cursor,
-        "is_first": "cursor" not in query,
-        "note": note,
-        "finished": owned.finished().count(),
-    }
-    return render(request, "pages/jobs.html", context)
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 @page
 def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
@@ -91,18 +64,6 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
         found.refresh_from_db()
         messages.info(request, f"The job had ended already: it is {found.status}.")
     return redirect("job", found.pk)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@page
-def delete_finished(request: SignedRequest) -> HttpResponse:
-    """Ask, then delete the records of all finished jobs; their files stay."""
-    finished = Job.objects.owned_by(request.user).finished()
-    if request.method != "POST":
-        return render(request, "pages/delete_finished.html", {"finished": finished.count()})
-    deleted = jobs.delete(list(finished.values_list("pk", flat=True)))
-    messages.success(request, f"{plural(deleted, 'finished job')} deleted.")
-    return redirect("jobs")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

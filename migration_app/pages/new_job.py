@@ -13,14 +13,15 @@ from rest_framework.exceptions import ValidationError
 
 from migration_app import endpoints
 from migration_app.endpoints import SECRETS
-from migration_app.pages.badges import Badge, badge_of, title_of
 from migration_app.pages.forms import OptionsForm, ScanOptionsForm, SideForm, TransferOptionsForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values
+from migration_app.pages.rows import rows_of
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import flatten
+from sessions_app.states import FINISHED
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
@@ -214,14 +215,16 @@ new_scan = _form_page(ScanForm)
 new_transfer = _form_page(TransferForm)
 
 
-def rows_of(jobs: Any) -> list[tuple[Job, str, Badge]]:
-    """Jobs with their titles and marks, for a table."""
-    return [(job, title_of(job), badge_of(job)) for job in jobs]
-
-
 @page
 def start(request: SignedRequest) -> HttpResponse:
     """What runs, what ended last, and both forms."""
-    finished = Job.objects.owned_by(request.user).finished().order_by("-completed_at")[:LAST_RESULTS]
+    owned = Job.objects.owned_by(request.user)
+    # Of each state by itself, which the index of states has in this order.
+    last = [
+        job
+        for state in FINISHED
+        for job in owned.filter(status=state).order_by("-completed_at")[:LAST_RESULTS]
+    ]
+    finished = sorted(last, key=lambda job: str(job.completed_at), reverse=True)[:LAST_RESULTS]
     context = {"forms": [TransferForm(request), ScanForm(request)], "rows": rows_of(finished)}
     return render(request, "pages/start.html", context)

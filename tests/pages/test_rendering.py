@@ -2,17 +2,22 @@
 
 import doctest
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 
+from migration_app import secrets
+from migration_app.models import Endpoint
 from migration_app.pages import wording
 from sessions_app import accounts
 from sessions_app.models import Job, User
 from tests.pages.gallery import RIGHT_TO_LEFT, Gallery
 
 pytestmark = pytest.mark.django_db
+
+_EXCLUSION = {"pattern": "*.log", "type": "glob", "reason": "", "is_automatic": False, "enabled": True}
 
 WORDS = {
     "scan-completed": ("Completed", "WordPress", "What there is"),
@@ -181,3 +186,86 @@ def test_admin_draws_its_lists_and_a_job(signed_in: Client, gallery: dict[str, J
 
 def test_wording_does_what_its_examples_say() -> None:
     assert doctest.testmod(wording).failed == 0
+
+
+def test_the_list_of_jobs_is_searched_and_filtered_and_its_pages_keep_the_filters(
+    signed_in: Client, owner: User
+) -> None:
+    Job.objects.bulk_create(
+        Job(owner=owner, type="scan" if n % 2 else "transfer", status="failed", title=f"shop {n}.")
+        for n in range(120)
+    )
+    filters = {"q": "shop", "status": "failed", "type": "scan"}
+    first = signed_in.get("/jobs", filters)
+    assert "60 jobs found." in first.content.decode()
+    second = signed_in.get(f"/jobs?{first.context['next_query']}")
+    seen = [row.job.pk for answer in (first, second) for row in answer.context["rows"]]
+    assert len(set(seen)) == 60
+    assert {row.job.type for row in second.context["rows"]} == {"scan"}
+    assert second.context["next_query"] == ""
+    assert "/jobs?q=shop&amp;status=failed&amp;type=scan" in second.content.decode()
+    assert "No job fits." in signed_in.get("/jobs", {"q": "nowhere"}).content.decode()
+    odd = signed_in.get("/jobs", {"status": "odd"})
+    assert "&#x27;odd&#x27; is not a status" in odd.content.decode()
+    assert odd.context["total"] == 120
+
+
+def test_rows_say_what_a_job_came_to(signed_in: Client, gallery: dict[str, Job]) -> None:
+    end = gallery["transfer-completed"].created_at
+    for name in ("transfer-completed", "transfer-failed", "scan-completed"):
+        Job.objects.filter(pk=gallery[name].pk).update(
+            started_at=end - timedelta(seconds=42), completed_at=end
+        )
+    rows = {row.job.pk: row for row in signed_in.get("/jobs").context["rows"]}
+    said = {name: rows[gallery[name].pk] for name in gallery}
+    copied = said["transfer-completed"]
+    assert (copied.failures, copied.duration, copied.size_bytes) == ("", "42 s", 63_241_118)
+    assert copied.rate == "1.4 MiB/s"
+    assert said["transfer-failed"].failures == "3 failed"
+    assert (said["scan-completed"].size_bytes, said["scan-completed"].rate) == (63_241_118, "–")
+    waiting = said["scan-pending"]
+    assert (waiting.duration, waiting.size_bytes, waiting.can_repeat) == ("–", 0, False)
+
+
+def test_only_what_the_filters_show_is_deleted(signed_in: Client, gallery: dict[str, Job]) -> None:
+    address = "/jobs/delete-finished?type=scan&status=failed"
+    assert "1 finished job that your filters show" in signed_in.get(address).content.decode()
+    before = Job.objects.count()
+    answer = signed_in.post(address)
+    assert answer.headers["Location"] == "/jobs?status=failed&type=scan"
+    assert Job.objects.count() == before - 1
+    assert not Job.objects.filter(pk=gallery["scan-failed"].pk).exists()
+    assert signed_in.post("/jobs/delete-finished?status=odd").headers["Location"] == "/jobs"
+    assert Job.objects.count() == before - 1
+
+
+def test_a_job_is_done_again_once_with_its_secrets_and_options(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    job = gallery["transfer-completed"]
+    Job.objects.filter(pk=job.pk).update(params={**job.params, "exclusions": [dict(_EXCLUSION)]})
+    for _ in range(2):
+        answer = signed_in.post(f"/jobs/{job.pk}/again", {"key": "one press"})
+    new = Job.objects.get(pk=answer.headers["Location"].rpartition("/")[2])
+    assert Job.objects.count() == len(gallery) + 1
+    assert (new.type, new.title, new.public) == (job.type, job.title, job.public)
+    assert (new.params["exclusions"], new.params["verify_after_transfer"]) == ([_EXCLUSION], True)
+    sealed = Endpoint.objects.get(pk=new.params["source"]).sealed
+    assert secrets.unseal(sealed) == {"password": "hunter2"}
+
+
+def test_a_job_whose_secrets_are_gone_leads_to_its_form(signed_in: Client, gallery: dict[str, Job]) -> None:
+    job = gallery["scan-failed"]
+    Endpoint.objects.filter(job=job).update(sealed="")
+    answer = signed_in.post(f"/jobs/{job.pk}/again", {"key": "x"}, follow=True)
+    text = answer.content.decode()
+    assert "Enter it to do it again." in text
+    assert job.public["source_config"]["root_path"] in text
+    assert Job.objects.count() == len(gallery)
+    assert signed_in.get(f"/jobs/{job.pk}/again").status_code == 405
+
+
+def test_nobody_does_a_job_of_somebody_else_again(client: Client, gallery: dict[str, Job]) -> None:
+    client.force_login(User.objects.create(username="other"))
+    assert client.post(f"/jobs/{gallery['scan-completed'].pk}/again").status_code == 404
+    assert Job.objects.count() == len(gallery)
