@@ -38,6 +38,7 @@ RETENTION = environment.retention()
 JOB_RUNNERS = {
     "scan": "migration_app.runners.scan.ScanRunner",
     "transfer": "migration_app.runners.transfer.TransferRunner",
+    "verify": "migration_app.runners.verify.VerifyRunner",
 }
 
 INSTALLED_APPS = [

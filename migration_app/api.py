@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from migration_app import files, reports
 from migration_app.probing import probe
-from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from migration_app.submission import CannotVerify, RequestMeta, submit_scan, submit_transfer, submit_verify
 from sessions_app import listing
 from sessions_app.channels import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
@@ -59,6 +59,24 @@ class TransferViewSet(SubmitViewSet):
     """`/api/transfer` and `/api/transfer/stream`."""
 
     start = staticmethod(submit_transfer)
+
+
+class VerifyView(APIView):
+    """`/api/sessions/{id}/verify`: a new job that compares what a transfer copied, by content."""
+
+    def post(self, request: Request, pk: UUID) -> Response:
+        """202 and the new job; 200 for one that the same Idempotency-Key made before."""
+        user: Any = request.user
+        transfer = get_object_or_404(Job.objects.owned_by(user), pk=pk)
+        if isinstance(request.data, dict) and request.data:
+            raise ValidationError({name: ["This field is not known."] for name in request.data})
+        try:
+            job, is_new = submit_verify(user, transfer, RequestMeta.of(request))
+        except CannotVerify as error:
+            raise Conflict(str(error), job_status=error.status) from error
+        except IdempotencyConflict as error:
+            raise Conflict(str(error)) from error
+        return Response(job_json(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
 
 
 class FilesView(APIView):

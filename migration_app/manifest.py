@@ -200,6 +200,28 @@ def forget_evidence(job_id: UUID) -> None:
     rows.update(evidence="")
 
 
+def copy(job_id: UUID, to_job_id: UUID) -> None:
+    """Give another job what should be at the destination of this one, still to be looked at."""
+    columns = ", ".join(
+        name for name in _COLUMNS if name not in ("job_id", "state", "action", "error", "attempts")
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {_TABLE} (job_id, state, action, error, attempts, {columns}) "  # noqa: S608
+            f"SELECT %s, %s, %s, '', 0, {columns} FROM {_TABLE} WHERE job_id = %s AND action <> %s "
+            "AND NOT (state = %s AND error <> '')",
+            [
+                _job_key(to_job_id),
+                EntryState.PENDING.value,
+                EntryAction.LIST.value,
+                _job_key(job_id),
+                EntryAction.CONFLICT.value,
+                # Left where it was on purpose.
+                EntryState.SKIPPED.value,
+            ],
+        )
+
+
 def temp_name(job_id: UUID, entry: Entry) -> bytes:
     """The name that a file has until it is whole: nobody can guess it, and it can be worked out again.
 

@@ -121,8 +121,13 @@ class EntryState(models.TextChoices):
 
 
 class Evidence(models.TextChoices):
-    """What was found when the destination was listed again."""
+    """What was found when the destination was looked at again.
 
+    two_sided_hash: each side hashed where it is; readback: a file was read over the wire to be hashed.
+    """
+
+    TWO_SIDED_HASH = "two_sided_hash"
+    READBACK = "readback"
     SIZE_ONLY = "size_only"
     MISMATCH = "mismatch"
 
@@ -152,7 +157,7 @@ class ManifestEntry(models.Model):
     state = models.CharField(max_length=8, choices=EntryState)
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.TextField(blank=True)
-    evidence = models.CharField(max_length=12, blank=True, choices=Evidence)
+    evidence = models.CharField(max_length=16, blank=True, choices=Evidence)
 
     class Meta:
         verbose_name_plural = "manifest entries"

@@ -27,6 +27,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),
     path("jobs/<uuid:job_id>/log", job_pages.log, name="job-log"),
     path("jobs/<uuid:job_id>/files", file_page.job_files, name="job-files"),
+    path("jobs/<uuid:job_id>/verify", job_pages.verify, name="verify-job"),
     path("jobs/<uuid:job_id>/cancel", job_pages.cancel, name="cancel-job"),
     path("jobs/<uuid:job_id>/again", history.again, name="again"),
     path("jobs/<uuid:job_id>/delete", job_pages.delete_job, name="delete-job"),

@@ -17,6 +17,7 @@ from migration_app.serializers import ScanRequestSerializer, TransferRequestSeri
 from sessions_app import jobs
 from sessions_app.models import Job, User
 from sessions_app.runners import Submission
+from sessions_app.states import JobStatus
 
 Json = dict[str, Any]
 
@@ -26,6 +27,14 @@ CHOICES = (
     "transfers",
 )
 """Options of a transfer that its parameters hold as they are."""
+
+
+class CannotVerify(Exception):
+    """The job is none that can be verified now; `status` is where it stands."""
+
+    def __init__(self, reason: str, status: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,22 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "dest_config": endpoints.public(destination),
     }
     return jobs.submit(submission, with_rows=with_rows)
+
+
+def submit_verify(user: User, transfer: Job, meta: RequestMeta) -> tuple[Job, bool]:
+    """A verification of a transfer that has ended, and whether it is new. Raises CannotVerify, IdempotencyConflict."""
+    if transfer.type != "transfer":
+        raise CannotVerify(f"A {transfer.type} cannot be verified; a transfer can.", transfer.status)
+    if transfer.status not in (JobStatus.COMPLETED, JobStatus.FAILED):
+        raise CannotVerify("The transfer cannot be verified before it has ended.", transfer.status)
+    if transfer.params.get("dry_run"):
+        raise CannotVerify("The transfer only compared; there is no copy to verify.", transfer.status)
+    names = ("source", "source_root", "destination", "destination_root", "method")
+    params = {name: transfer.params[name] for name in names} | {"transfer": str(transfer.pk)}
+    title = f"Verify {transfer.title}"
+    submission = _submission("verify", user, {"verify": str(transfer.pk)}, meta, params, title=title)
+    submission.public, submission.parent_id = transfer.public, transfer.pk
+    return jobs.submit(submission)
 
 
 def _store(job: Job, config: Json) -> int:

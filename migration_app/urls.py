@@ -2,7 +2,7 @@
 
 from django.urls import re_path
 
-from migration_app.api import FilesView, ProbeView, ReportView, ScanViewSet, TransferViewSet
+from migration_app.api import FilesView, ProbeView, ReportView, ScanViewSet, TransferViewSet, VerifyView
 from migration_app.connections_api import ConnectionViewSet
 from sessions_app.urls import JOB_ID
 
@@ -26,6 +26,7 @@ urlpatterns = [
     re_path(r"^api/scan/stream/?$", ScanViewSet.as_view({"post": "stream"})),
     re_path(r"^api/transfer/?$", TransferViewSet.as_view({"post": "submit"})),
     re_path(r"^api/transfer/stream/?$", TransferViewSet.as_view({"post": "stream"})),
+    re_path(rf"^api/sessions/{JOB_ID}/verify/?$", VerifyView.as_view()),
     re_path(rf"^api/sessions/{JOB_ID}/files/?$", FilesView.as_view()),
     re_path(rf"^api/sessions/{JOB_ID}/report/?$", ReportView.as_view()),
 ]

@@ -5,13 +5,14 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from migration_app.pages.badges import title_of
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.job_view import JobView, line_of
 from migration_app.pages.rows import JobRow
 from migration_app.pages.wording import plain_text
+from migration_app.submission import CannotVerify, RequestMeta, submit_verify
 from sessions_app import jobs
 from sessions_app.models import Job
 
@@ -64,6 +65,19 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
         found.refresh_from_db()
         messages.info(request, f"The job had ended already: it is {found.status}.")
     return redirect("job", found.pk)
+
+
+@require_POST
+@page
+def verify(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Compare what a transfer copied, by content, in a job of its own."""
+    found = _job(request, job_id)
+    try:
+        started, _ = submit_verify(request.user, found, RequestMeta.of(request))
+    except CannotVerify as error:
+        messages.error(request, str(error))
+        return redirect("job", found.pk)
+    return redirect("job", started.pk)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -22,6 +22,7 @@ TYPE_ROWS = 12
 PHASES = {
     "scan": (("connecting", "Connect"), ("scanning", "Scan")),
     "transfer": (("connecting", "Connect"), ("scanning", "Compare"), ("transferring", "Copy")),
+    "verify": (("connecting", "Connect"), ("verifying", "Compare")),
 }
 
 
@@ -102,6 +103,12 @@ class JobView:
     def failures(self) -> int:
         """How many files failed."""
         return failures_of(self.job)
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether there is a copy that can be compared by content."""
+        has_copy = self.job.type == "transfer" and not self.job.params.get("dry_run")
+        return has_copy and self.job.status in ("completed", "failed")
 
     @property
     def message(self) -> str:

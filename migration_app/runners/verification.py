@@ -34,26 +34,31 @@ class _OnlyFolders(Filter):
 def verify(context: ShardContext) -> Json:
     """Compare by size; the `verification_result` of the HTTP contract."""
     context.counters["verifying"] = 1
+    context.checkpoint(events=[NewEvent("phase", {"phase": "verifying"})])
+    compare_sizes(context)
+    return verification_result(context.job_id)
+
+
+def compare_sizes(context: ShardContext) -> None:
+    """List the destination and note for each row what is there."""
     rows = manifest.rows_of(context.job_id)
     folders = {path_bytes(path) for path in rows.filter(kind=EntryKind.FOLDER).values_list("path", flat=True)}
-    context.checkpoint(
-        events=[NewEvent("phase", {"phase": "verifying"})],
-        # A second try after a crash starts over.
-        write=lambda: manifest.forget_evidence(context.job_id),
-    )
+    # A second try after a crash starts over.
+    context.checkpoint(write=partial(manifest.forget_evidence, context.job_id))
+
+    renamed = manifest.renamed(context.job_id)
 
     async def listed(destination: Storage) -> AsyncGenerator[ScanBatch, None]:
         async for batch in scan_tree(destination, _OnlyFolders(folders)):
             yield batch
 
-    renamed = manifest.renamed(context.job_id)
     route = Route(context, [side_of(context, "destination", "destination_root")], listed)
     for batches in route.lists(weight=lambda batch: sum(1 + len(folder.entries) for folder in batch.folders)):
+        context.counters["connected"] = 1
         entries = [entry for batch in batches for folder in batch.folders for entry in folder.entries]
         found = _compare(context.job_id, entries, renamed)
         current = {"path": path_text(entries[-1].path)} if entries else None
         context.checkpoint(current=current, write=partial(manifest.set_evidence, context.job_id, found))
-    return _result(context.job_id)
 
 
 def _compare(
@@ -86,14 +91,17 @@ def _difference(row: ManifestEntry, entry: Entry) -> str:
     return ""
 
 
-def _result(job_id: UUID) -> Json:
+def verification_result(job_id: UUID) -> Json:
+    """The `verification_result` of the HTTP contract, from the rows' evidence."""
     left_out = Q(state=EntryState.SKIPPED, evidence="") & ~Q(error="")
     rows = manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0).exclude(left_out)
     files = rows.filter(kind=EntryKind.FILE)
-    at_destination = files.filter(evidence=Evidence.SIZE_ONLY)
+    at_destination = files.exclude(evidence__in=("", Evidence.MISMATCH))
+    evidence = {
+        name: files.filter(evidence=name).count() for name in ("two_sided_hash", "readback", "size_only")
+    }
     missing, mismatched = rows.filter(evidence=""), rows.filter(evidence=Evidence.MISMATCH)
     missing_count, mismatched_count = missing.count(), mismatched.count()
-    equal = at_destination.count()
     source_size: dict[str, Any] = files.aggregate(size=Sum("size", default=0))
     is_good = missing_count == mismatched_count == 0
     problems = rows.filter(Q(evidence="") | Q(evidence=Evidence.MISMATCH)).order_by("number")
@@ -109,8 +117,8 @@ def _result(job_id: UUID) -> Json:
             {"path": row.path, "error": _problem(row)}
             for row in problems.only("path", "error", "evidence", "state")[:MOST_PROBLEMS]
         ],
-        "message": _message(equal, missing_count, mismatched_count),
-        "evidence": {"two_sided_hash": 0, "readback": 0, "size_only": equal},
+        "message": _message(evidence, missing_count, mismatched_count),
+        "evidence": evidence,
     }
 
 
@@ -120,7 +128,14 @@ def _problem(row: ManifestEntry) -> str:
     return "Missing at the destination." if not row.evidence else "Different at the destination."
 
 
-def _message(equal: int, missing: int, mismatched: int) -> str:
+def _message(evidence: dict[str, int], missing: int, mismatched: int) -> str:
     if missing or mismatched:
         return f"{missing:,} missing and {mismatched:,} different at the destination."
-    return f"All {equal:,} files are there with the right size; contents were not compared."
+    equal, by_size = sum(evidence.values()), evidence["size_only"]
+    if by_size == equal:
+        return f"All {equal:,} files are there with the right size; contents were not compared."
+    if by_size:
+        return (
+            f"All {equal:,} files are there; {equal - by_size:,} are equal by content, {by_size:,} by size."
+        )
+    return f"All {equal:,} files are there and equal by content (SHA-256)."

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeVar
@@ -210,6 +210,10 @@ class Storage(ABC):
     async def features(self) -> Features:
         """What the server says of itself; asks it whether it has a shell."""
         return Features()
+
+    async def digests_there(self, paths: Sequence[Path]) -> dict[Path, bytes]:
+        """SHA-256 of files, worked out where they are; the others have to be read. Raises ConnectionLost."""
+        return {}
 
     @abstractmethod
     async def root_entry(self) -> Entry:

@@ -2,7 +2,7 @@
 
 import asyncio
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ from migration_app.storages.errors import (
 from migration_app.storages.names import path_refusal, shown
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import has_shell, open_wire
+from migration_app.storages.sftp.digests import digest_by_command
 from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
@@ -66,6 +67,7 @@ class SftpStorage(Storage):
         super().__init__(address, root, guard=guard)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._wire: SftpWire | None = None
+        self._may_have_shell = True
 
     @property
     def is_connected(self) -> bool:
@@ -97,6 +99,18 @@ class SftpStorage(Storage):
             compression_types=(compression,) if compression else (),
             has_shell=await has_shell(self._connection),
         )
+
+    async def digests_there(self, paths: Sequence[Path]) -> dict[Path, bytes]:
+        """See Storage."""
+        if self._connection is None or not self.is_connected or not self._may_have_shell:
+            return {}
+        try:
+            found = await digest_by_command(self._connection, self.root, paths)
+        except (asyncssh.Error, OSError) as error:
+            raise ConnectionLost("The connection broke while the server hashed files.") from error
+        # A server that gives SFTP alone is asked once.
+        self._may_have_shell = bool(found)
+        return found
 
     async def close(self) -> None:
         """See Storage."""

@@ -1,0 +1,176 @@
+"""SHA-256 of many files, read through a storage: many at once, the pieces of each in their order."""
+
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+from migration_app.engine.pump import Pump
+from migration_app.storages.base import Entry, Reader, Storage
+from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
+
+FILES_AT_ONCE = 64
+WINDOW = 8 * 2**20
+"""Bytes that were asked for and have not come yet."""
+BATCH_S = 0.2
+BATCH_FILES = 500
+
+Digest = tuple[int, bytes | StorageError]
+"""Index of an entry, and its digest or why there is none."""
+
+
+async def read_digests(storage: Storage, files: Sequence[Entry]) -> AsyncGenerator[list[Digest], None]:
+    """Read `files` and hash them; a batch at least every 0.2 s, perhaps empty. Raises ConnectionLost."""
+    reading = _Reading(storage, files)
+    try:
+        while (batch := await reading.advance()) is not None:
+            yield batch
+    finally:
+        reading.close()
+    if reading.lost is not None:
+        raise reading.lost
+
+
+class _Reading:
+    """All files under way."""
+
+    def __init__(self, storage: Storage, files: Sequence[Entry]) -> None:
+        self.storage = storage
+        self.chunk_size = storage.capabilities.chunk_size
+        self.lost: ConnectionLost | None = None
+        self.in_window = 0
+        self.hungry: deque[_FileReading] = deque()
+        self.under_way: set[_FileReading] = set()
+        self._left = deque(enumerate(files))
+        self._done: list[Digest] = []
+        self.pump = Pump(self._step)
+
+    async def advance(self) -> list[Digest] | None:
+        if self._is_over and not self._done:
+            return None
+        if not self._is_over:
+            self.pump.schedule()
+            await self.pump.wait(BATCH_S)
+        done, self._done = self._done, []
+        return done
+
+    def close(self) -> None:
+        self.pump.stop()
+        for one in list(self.under_way):
+            one.let_go()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.lost is not None or not (self._left or self.under_way)
+
+    def end(self, one: "_FileReading", result: bytes | StorageError) -> None:
+        """A file is done."""
+        self.under_way.discard(one)
+        if isinstance(result, ConnectionLost):
+            self.lost = self.lost or result
+        else:
+            self._done.append((one.number, result))
+        if len(self._done) >= BATCH_FILES or self._is_over:
+            self.pump.wake()
+        self.pump.schedule()
+
+    def _step(self) -> bool:
+        if self.lost is not None:
+            return False
+        if self.hungry and self.in_window < WINDOW:
+            self.hungry.popleft().ask()
+            return True
+        if self._left and len(self.under_way) < FILES_AT_ONCE and self.in_window < WINDOW:
+            number, entry = self._left.popleft()
+            one = _FileReading(self, number, entry)
+            self.under_way.add(one)
+            self.storage.open_reader(entry.path, one.opened)
+            return True
+        return False
+
+
+class _FileReading:
+    """One file: pieces are asked for ahead and hashed in order."""
+
+    __slots__ = (
+        "_asked",
+        "_entry",
+        "_hash",
+        "_hashed",
+        "_is_over",
+        "_pieces",
+        "_reader",
+        "_reading",
+        "number",
+    )
+
+    def __init__(self, reading: _Reading, number: int, entry: Entry) -> None:
+        self.number = number
+        self._reading = reading
+        self._entry = entry
+        self._hash = hashlib.sha256()
+        self._asked = 0
+        self._hashed = 0
+        self._pieces: dict[int, bytes] = {}
+        self._reader: Reader | None = None
+        self._is_over = False
+
+    def opened(self, reader: Reader | StorageError) -> None:
+        """The file is open, or cannot be read."""
+        if isinstance(reader, StorageError):
+            self._end(reader)
+        elif self._is_over:
+            reader.close()
+        else:
+            self._reader = reader
+            self._go_on()
+
+    def ask(self) -> None:
+        """Ask for the next piece."""
+        reader, reading = self._reader, self._reading
+        if self._is_over or reader is None:
+            return
+        offset = self._asked
+        length = min(self._entry.size - offset, reading.chunk_size)
+        self._asked += length
+        reading.in_window += length
+        reader.read(offset, length, partial(self._read, offset, length))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._is_over:
+            return
+        if self._asked < self._entry.size:
+            self._reading.hungry.append(self)
+            self._reading.pump.schedule()
+        elif self._hashed == self._entry.size:
+            self._end(self._hash.digest())
+
+    def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
+        self._reading.in_window -= length
+        self._reading.pump.schedule()
+        if self._is_over:
+            return
+        if isinstance(data, StorageError):
+            self._end(data)
+        elif len(data) != length:
+            self._end(SourceChanged("It became shorter while it was read."))
+        else:
+            self._pieces[offset] = data
+            while (piece := self._pieces.pop(self._hashed, None)) is not None:
+                self._hash.update(piece)
+                self._hashed += len(piece)
+            if self._hashed == self._entry.size:
+                self._end(self._hash.digest())
+
+    def _end(self, result: bytes | StorageError) -> None:
+        if not self._is_over:
+            self.let_go()
+            self._reading.end(self, result)
+
+    def let_go(self) -> None:
+        """Close the file."""
+        self._is_over = True
+        self._pieces.clear()
+        if self._reader is not None:
+            self._reader.close()

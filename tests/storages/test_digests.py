@@ -1,0 +1,126 @@
+import asyncio
+import hashlib
+import os
+
+import pytest
+
+from migration_app.engine.digests import read_digests
+from migration_app.storages.base import Address, Entry, HostKeyPolicy, Kind
+from migration_app.storages.errors import NotFound, SourceChanged
+from migration_app.storages.registry import open_storage
+from migration_app.storages.sftp.digests import parse_digests
+
+NAMES = [
+    b"plain",
+    b"with space",
+    b"-dash",
+    b"quo'te\"s",
+    b"$(touch x)",
+    b"caf\xc3\xa9",
+    b"\xff\xfe",
+    b"*",
+    b"~",
+    b"%s",
+]
+UNTELLABLE = [b"new\nline", b"back\\slash"]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "odd 'root'"
+    root.mkdir()
+    for name in NAMES + UNTELLABLE:
+        (root / os.fsdecode(name)).write_bytes(name * 1000)
+    (root / "empty").touch()
+    (root / "large").write_bytes(os.urandom(3 * 2**20 + 7))
+    return root
+
+
+def entries(root):
+    paths = sorted(root.iterdir())
+    return [Entry(os.fsencode(path.name), Kind.FILE, path.stat().st_size) for path in paths]
+
+
+def truth(root):
+    return {
+        os.fsencode(path.name): hashlib.sha256(path.read_bytes()).digest()
+        for path in root.iterdir()
+        if path.is_file()
+    }
+
+
+def address_of(server):
+    return Address(
+        "sftp",
+        server.host,
+        server.port,
+        server.username,
+        ssh_key=server.private_key,
+        host_keys=HostKeyPolicy(),
+    )
+
+
+async def connected(address, root, use):
+    storage = open_storage(address, os.fsencode(root), guard=lambda: True)
+    await storage.connect()
+    try:
+        return await use(storage)
+    finally:
+        await storage.close()
+
+
+async def read_all(storage, files):
+    found = {}
+    async for batch in read_digests(storage, files):
+        for number, result in batch:
+            found[files[number].path] = result
+    return found
+
+
+def test_server_with_a_shell_hashes_by_itself(openssh, tree):
+    paths = [entry.path for entry in entries(tree)]
+
+    async def use(storage):
+        return await storage.digests_there([*paths, b"missing"])
+
+    found = asyncio.run(connected(address_of(openssh), tree, use))
+    wanted = truth(tree)
+    assert found == {path: wanted[path] for path in paths if path not in UNTELLABLE}
+    assert not (tree / "x").exists()
+
+
+def test_server_without_a_shell_hashes_nothing(openssh_without_shell, tree):
+    async def use(storage):
+        first = await storage.digests_there([b"plain"])
+        return first, await storage.digests_there([b"plain"]), storage.is_connected
+
+    found = asyncio.run(connected(address_of(openssh_without_shell), tree, use))
+    assert found == ({}, {}, True)
+
+
+def test_files_are_read_and_hashed_through_any_storage(openssh_without_shell, tree):
+    local = Address("local", local_roots=("/",))
+    for address in (local, address_of(openssh_without_shell)):
+        assert asyncio.run(
+            connected(address, tree, lambda storage: read_all(storage, entries(tree)))
+        ) == truth(tree)
+
+
+def test_file_that_cannot_be_read_fails_alone(openssh_without_shell, tree):
+    files = [
+        Entry(b"missing", Kind.FILE, 5),
+        Entry(b"plain", Kind.FILE, 10**6),
+        Entry(b"large", Kind.FILE, 3 * 2**20 + 7),
+    ]
+    found = asyncio.run(
+        connected(address_of(openssh_without_shell), tree, lambda storage: read_all(storage, files))
+    )
+    assert isinstance(found[b"missing"], NotFound)
+    assert isinstance(found[b"plain"], SourceChanged)
+    assert found[b"large"] == truth(tree)[b"large"]
+
+
+def test_only_lines_that_were_asked_for_are_believed():
+    digest = "ab" * 32
+    output = f"{digest} *./a\n{digest} *./b\nxx{digest[2:]} *./c\n{digest}  ./d\nbash: no\n".encode()
+    assert parse_digests(output, {b"a", b"c", b"d"}) == {b"a": bytes.fromhex(digest)}
