@@ -15,6 +15,8 @@ from sessions_app.listing import limit_of
 
 Json = dict[str, Any]
 
+_PARAMETERS = ("state", "q", "limit", "cursor")
+
 
 def files_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
     """All entries of a job but its folders; a folder is one of them where it failed."""
@@ -22,7 +24,14 @@ def files_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
 
 
 def filtered(rows: "QuerySet[ManifestEntry]", query: QueryDict) -> "QuerySet[ManifestEntry]":
-    """Those that match `state`, one or several with commas, and hold `q` in their path; raises ValidationError."""
+    """Those that match `state`, one or several with commas, and hold `q` in their path.
+
+    Raises ValidationError for a value or a parameter that means nothing.
+    """
+    if unknown := [name for name in query if name not in _PARAMETERS]:
+        raise ValidationError(
+            {unknown[0]: [f"Is not a parameter of this list; those are {', '.join(_PARAMETERS)}."]}
+        )
     if state := query.get("state"):
         wanted = state.split(",")
         if unknown := [word for word in wanted if word not in EntryState.values]:
@@ -30,6 +39,8 @@ def filtered(rows: "QuerySet[ManifestEntry]", query: QueryDict) -> "QuerySet[Man
             raise ValidationError({"state": [f"{unknown[0]!r} is not a state; those are {known}."]})
         rows = rows.filter(state__in=wanted)
     if text := query.get("q"):
+        if "\0" in text:
+            raise ValidationError({"q": ["Must not hold a NUL."]})
         # Paths are stored with their backslashes doubled, and shown so where they are not UTF-8.
         rows = rows.filter(Q(path__icontains=text) | Q(path__icontains=path_text(text.encode())))
     return rows

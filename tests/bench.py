@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.bench_history import history_table, measure_history
 from tests.product import Product
 from tests.servers.openssh import OpenSshServer
 from tests.trees import has_wordpress, small_tree, wordpress_tree
@@ -309,6 +310,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)"
     )
+    parser.add_argument(
+        "--history",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure the lists of jobs instead, with N jobs in the history",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     found = parser.parse_args()
     found.way = found.way or list(WAYS)
@@ -325,6 +333,11 @@ def main() -> None:
     options = _options()
     if options.rclone and not shutil.which("rclone"):
         raise SystemExit("rclone is not installed.")
+    if options.history:
+        with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
+            answers = measure_history(options, folder)
+        print(json.dumps(answers, indent=2) if options.json else history_table(answers))
+        return
     # What the servers printed is no result.
     with redirect_stdout(sys.stderr):
         found = measure(options)

@@ -90,7 +90,14 @@ def test_pages_follow_their_links_and_keep_the_filter(api, job):
 
 @pytest.mark.parametrize(
     ("query", "named"),
-    [("state=done,odd", "'odd'"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("cursor=²", "cursor")],
+    [
+        ("state=done,odd", "'odd'"),
+        ("limit=0", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=²", "cursor"),
+        ("q=%00", "q"),
+        ("colour=red", "colour"),
+    ],
 )
 def test_bad_query_is_refused_by_name(api, job, query, named):
     answer = api.get(f"/api/sessions/{job.pk}/files?{query}")

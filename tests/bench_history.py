@@ -1,0 +1,87 @@
+"""Milliseconds of the list of jobs, as a page and over the API, with a long history; part of script/bench."""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.product import Product
+
+ADDRESSES = (
+    "/",
+    "/jobs",
+    "/jobs?status=failed",
+    "/jobs?q=host77.example",
+    "/jobs?q=nowhere",
+    "/api/sessions",
+    "/api/sessions?status=failed&type=scan",
+    "/api/sessions?q=host77.example",
+    "/api/sessions/active",
+)
+RUNS = 20
+
+_FILL = """
+import django, sys
+django.setup()
+from datetime import timedelta
+from django.utils import timezone
+from sessions_app import accounts
+from sessions_app.models import Job
+owner, now, count = accounts.owner(), timezone.now(), int(sys.argv[1])
+local = {"protocol": "local", "host": "", "root_path": "/srv/copy"}
+copied = {"success": True, "errors_count": 0, "bytes_transferred": 63_241_118, "files_transferred": 2514,
+          "skipped_files": [f"wp-includes/file {n}.php" for n in range(100)]}
+scanned = {"success": True, "unreadable": [], "statistics": {"total_files": 2514, "total_size": 63_241_118,
+           "files_by_type": {f"t{n}": n for n in range(60)}, "files_by_type_size": {f"t{n}": n for n in range(60)}}}
+
+def job(n):
+    config = {"protocol": "sftp", "host": f"host{n % 500}.example.org", "port": 22, "username": "web",
+              "root_path": f"/srv/site{n}"}
+    kind, result = ("scan", scanned) if n % 2 else ("transfer", copied)
+    return Job(type=kind, status="failed" if n % 10 == 0 else "completed", owner=owner, result=result,
+               title=f"{config['host']}:/srv/site{n} → /srv/copy", started_at=now, completed_at=now,
+               error_message="The server hung up." if n % 10 == 0 else "",
+               public={"source_config": config, "dest_config": local})
+
+made = [job(n) for n in range(count)]
+Job.objects.bulk_create(made, batch_size=500)
+for n, one in enumerate(made):
+    one.created_at = now - timedelta(minutes=n)
+Job.objects.bulk_update(made, ["created_at"], batch_size=200)
+"""
+
+
+def measure_history(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The median and the slowest of some answers, each after one that nobody counts."""
+    with Product(folder / "history") as product:
+        product.migrate()
+        product.python("-c", _FILL, str(options.history))
+        product.start(workers=1)
+        return {"jobs": options.history, "answers": [_timed(product, address) for address in ADDRESSES]}
+
+
+def _timed(product: Product, address: str) -> dict[str, Any]:
+    taken_ms = []
+    for _ in range(RUNS + 1):
+        started = time.perf_counter()
+        answer = product.get(address)
+        taken_ms.append((time.perf_counter() - started) * 1000)
+        if answer.status != 200:
+            raise RuntimeError(f"{address} answered {answer.status}")
+    counted = taken_ms[1:]
+    return {
+        "address": address,
+        "median_ms": round(statistics.median(counted), 1),
+        "slowest_ms": round(max(counted), 1),
+    }
+
+
+def history_table(found: dict[str, Any]) -> str:
+    """For people."""
+    lines = [f"{found['jobs']:,} jobs in the history", f"{'':44}{'median':>10}{'slowest':>10}"]
+    lines += [
+        f"{row['address']:44}{row['median_ms']:7.1f} ms{row['slowest_ms']:7.1f} ms"
+        for row in found["answers"]
+    ]
+    return "\n".join(lines)
