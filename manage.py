@@ -9,12 +9,20 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415 - not before the settings are named
     from django.core.management import execute_from_command_line  # noqa: PLC0415
+    from django.db import OperationalError, ProgrammingError  # noqa: PLC0415
 
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         # Most often a variable of the environment: its sentence says which.
         sys.exit(f"Haulier cannot start: {error}")
+    except (OperationalError, ProgrammingError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(
+            f"The database does not do its part: {error}. If it is new or of an earlier version, run "
+            "`manage.py migrate`; --traceback tells more."
+        )
 
 
 if __name__ == "__main__":

@@ -2,15 +2,23 @@
 
 import os
 import secrets
+import stat
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+import dj_database_url
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+
+from sessions_app.durations import parse_duration
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 EVERY_ADDRESS = ("0.0.0.0", "::", "[::]")  # noqa: S104 - recognised, not bound to
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+DATABASE_NAME = "haulier.sqlite3"
+_OURS = (DATABASE_NAME, "secret.key", "secrets.keys")
 
 
 def is_on(name: str, *, default: bool) -> bool:
@@ -39,6 +47,14 @@ def number(name: str, default: float, *, low: float, high: float) -> float:
     return value
 
 
+def whole_number(name: str, default: int, *, low: int, high: int) -> int:
+    """A number without a fraction between `low` and `high`; raises ImproperlyConfigured otherwise."""
+    value = number(name, default, low=low, high=high)
+    if value != int(value):
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value:g}.")
+    return int(value)
+
+
 def words(name: str, separator: str | None = None) -> list[str]:
     """A list: separated by commas or spaces, or by `separator` alone."""
     text = os.environ.get(name, "")
@@ -56,10 +72,61 @@ def bind_address() -> tuple[str, int]:
 
 
 def data_directory() -> Path:
-    """The folder of everything that lasts; made with mode 0700 when missing."""
+    """The folder of everything that lasts; made with mode 0700 when missing, and closed to others when open to them.
+
+    Raises ImproperlyConfigured when it cannot be made.
+    """
     path = Path(os.environ.get("HAULIER_DATA_DIR") or BASE_DIR / "var").absolute()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A folder of other things too, such as /tmp, keeps its mode.
+        names = os.listdir(path)
+        if not names or any(name in names for name in _OURS):
+            _close_to_others(path, 0o700)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"HAULIER_DATA_DIR: {path} cannot be used as a folder: {error.strerror}."
+        ) from None
     return path
+
+
+def _close_to_others(path: Path, mode: int) -> None:
+    found = path.stat()
+    is_shared = found.st_mode & stat.S_ISVTX
+    if found.st_uid == os.geteuid() and found.st_mode & 0o077 and not is_shared:
+        path.chmod(mode)
+
+
+def database(directory: Path) -> dict[str, Any]:
+    """Django's settings of the database: DATABASE_URL, or SQLite in the data directory.
+
+    A file of SQLite is there afterwards, readable by its owner only. Raises ImproperlyConfigured.
+    """
+    url = os.environ.get("DATABASE_URL", "").strip() or f"sqlite:///{quote(str(directory / DATABASE_NAME))}"
+    try:
+        found = dict(dj_database_url.parse(url))
+    except ValueError:
+        # Without the value: it may hold a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL must be an address such as sqlite:////srv/haulier.sqlite3."
+        ) from None
+    if found["ENGINE"] == "django.db.backends.sqlite3" and found["NAME"] != ":memory:":
+        path = Path(str(found["NAME"])).absolute()
+        try:
+            _make_private(path)
+        except OSError as error:
+            raise ImproperlyConfigured(f"The database {path} cannot be used: {error.strerror}.") from None
+    return found
+
+
+def _make_private(path: Path) -> None:
+    # SQLite itself would make it readable for all, and gives its other files the mode of this one. It is never
+    # opened when it is there: closing it would drop the locks that SQLite holds on it in this process.
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if path.is_file():
+            _close_to_others(path, 0o600)
 
 
 def _made_once(path: Path, content: str) -> str:
@@ -107,14 +174,17 @@ def secrets_keys(directory: Path) -> list[str]:
 
 
 def _key_file(path: Path, content: str) -> str:
-    return path.read_text().strip() if path.exists() else _made_once(path, content)
+    try:
+        return path.read_text().strip() if path.exists() else _made_once(path, content)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be read or made: {error.strerror}.") from None
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     """One of a few words; raises ImproperlyConfigured otherwise."""
     text = os.environ.get(name, "").strip() or default
     if text not in allowed:
-        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {text!r}.")
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(allowed)}, not {text!r}.")
     return text
 
 
@@ -126,16 +196,16 @@ def retention() -> dict[str, timedelta]:
 
     One duration alone sets all of them, failed jobs too.
     """
-    kept = {name: duration(text) for name, text in _pairs(DEFAULT_RETENTION)}
+    kept = {name: _duration(text) for name, text in _pairs(DEFAULT_RETENTION)}
     text = os.environ.get("HAULIER_RETENTION", "").strip()
     if text and "=" not in text:
-        return dict.fromkeys(kept, duration(text))
+        return dict.fromkeys(kept, _duration(text))
     for name, length in _pairs(text):
         if name not in kept:
             raise ImproperlyConfigured(
                 f"HAULIER_RETENTION does not know {name!r}; it knows {', '.join(kept)}."
             )
-        kept[name] = duration(length)
+        kept[name] = _duration(length)
     return kept
 
 
@@ -149,9 +219,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def duration(text: str) -> timedelta:
-    """`90d`, `24h`, `30m` or `45s` as a timedelta; raises ImproperlyConfigured for anything else."""
-    units = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-    if len(text) < 2 or not text[:-1].isdigit() or text[-1] not in units:
-        raise ImproperlyConfigured(f"A duration looks like 24h or 90d, not {text!r}.")
-    return timedelta(**{units[text[-1]]: int(text[:-1])})
+def _duration(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"HAULIER_RETENTION: {error}") from None

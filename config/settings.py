@@ -1,6 +1,5 @@
 """Django's settings for Haulier: from the environment and the data directory alone."""
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 from config import environment
@@ -29,11 +28,13 @@ ALLOWED_HOSTS = [
     *environment.words("HAULIER_ALLOWED_HOSTS"),
 ]
 
-WORKERS = int(environment.number("HAULIER_WORKERS", 3, low=1, high=64))
+WORKERS = environment.whole_number("HAULIER_WORKERS", 3, low=1, high=64)
 LEASE_S = environment.number("HAULIER_LEASE_S", 60, low=1, high=3600)
 LOCAL_ROOTS = environment.words("HAULIER_LOCAL_ROOTS", ":") or (["/"] if IS_LOOPBACK else [])
 HOST_KEYS = environment.choice("HAULIER_HOST_KEYS", "first-use", ("first-use", "strict"))
 RETENTION = environment.retention()
+QUEUE = environment.choice("HAULIER_QUEUE", "database", ("database",))
+RATE_LIMITS = environment.is_on("HAULIER_RATE_LIMITS", default=True)
 
 JOB_RUNNERS = {
     "scan": "migration_app.runners.scan.ScanRunner",
@@ -94,9 +95,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": dj_database_url.config(env="DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'haulier.sqlite3'}")
-}
+DATABASES = {"default": environment.database(DATA_DIR)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock at BEGIN: a transaction that reads first cannot fail when it
     # comes to write. FULL keeps an answered submit through a power cut; batches make it cheap.

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from sessions_app.models import Job, JobEvent
 from sessions_app.runners import NewEvent
+from sessions_app.serializers import instant
 
 ENDINGS = ("complete", "failed", "cancelled")
 """Events that end a run of a job."""
@@ -38,6 +39,6 @@ def payload(event: JobEvent) -> dict[str, Any]:
     return {
         "job_id": str(event.job_id),
         "seq": event.seq,
-        "at": event.created_at.isoformat().replace("+00:00", "Z"),
+        "at": instant(event.created_at),
         **event.data,
     }

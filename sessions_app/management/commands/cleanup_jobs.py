@@ -1,6 +1,5 @@
 """`manage.py cleanup_jobs`: remove finished jobs."""
 
-import re
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
 from typing import Any
@@ -9,16 +8,15 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from sessions_app import retention
-
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+from sessions_app.durations import parse_duration
 
 
 def duration(text: str) -> timedelta:
-    """`90d`, `24h`, `30m` or `45s`; raises ArgumentTypeError for anything else."""
-    match = re.fullmatch(r"(\d{1,6})([dhms])", text)
-    if match is None:
-        raise ArgumentTypeError(f"a duration looks like 24h or 90d, not {text!r}")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    """For the parser of arguments."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 class Command(BaseCommand):
