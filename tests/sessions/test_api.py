@@ -1,7 +1,7 @@
 import json
 import sqlite3
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from sessions_app import accounts, jobs
+from sessions_app import accounts, events, jobs
 from sessions_app.models import Job, JobEvent, Shard
 
 
@@ -241,6 +241,12 @@ def test_instants_carry_microseconds_in_utc(api, submit):
     job = api.get(f"/api/sessions/{submit().pk}").json()
     assert len(job["created_at"]) == len("2026-11-01T12:00:00.000000Z")
     assert job["created_at"].endswith("Z")
+
+
+def test_event_on_the_full_second_carries_microseconds_too():
+    at = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    event = JobEvent(job_id=uuid.uuid4(), seq=1, type="log", created_at=at)
+    assert events.payload(event)["at"] == "2026-11-01T12:00:00.000000Z"
 
 
 def run(*command: str) -> str:
