@@ -448,6 +448,7 @@ def test_hosts_with_sockets_and_addresses(text, host, port):
     assert (database.host, database.port) == (host, port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

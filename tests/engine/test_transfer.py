@@ -112,6 +112,7 @@ def test_file_that_cannot_be_written_leaves_its_neighbours_alone(
     assert expected | {b"a/one"} == seen(tmp_path / "to").keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stopped", [True, False])
 def test_stopped_or_fenced_off_transfer_writes_nothing_more(
     is_stopped: bool, route: tuple[Opener, Opener], tmp_path: Path

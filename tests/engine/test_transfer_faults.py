@@ -235,6 +235,7 @@ def test_stopped_transfer_removes_what_is_half_done(is_cancelled: bool) -> None:
     assert len(destination.nodes) < 300
 
 
+@pytest.mark.slow
 def test_stopping_does_not_wait_for_a_server_that_is_silent() -> None:
     source, destination = MemoryStorage(), MemoryStorage(latency_s=100)
     source.add(b"f", b"x")
@@ -262,6 +263,7 @@ def test_files_in_flight_and_bytes_in_flight_are_bounded() -> None:
     assert destination.most_under_way <= 84 + 68
 
 
+@pytest.mark.slow
 def test_small_files_end_while_a_large_one_moves() -> None:
     source, destination = MemoryStorage(), MemoryStorage(latency_s=0.01)
     source.add(b"large", bytes(20_000_000))
@@ -271,6 +273,7 @@ def test_small_files_end_while_a_large_one_moves() -> None:
     assert order.index(b"large") == 100
 
 
+@pytest.mark.slow
 def test_batches_come_while_one_file_moves() -> None:
     source, destination = MemoryStorage(), MemoryStorage(latency_s=1.2, chunk_size=20_000)
     source.add(b"large", bytes(1_500_000))
@@ -289,6 +292,7 @@ def test_batches_come_while_one_file_moves() -> None:
     assert found[-1][1].bytes_in_flight == 0
 
 
+@pytest.mark.slow
 def test_loop_is_not_held_by_storages_that_answer_at_once() -> None:
     source, destination = MemoryStorage(), MemoryStorage()
     for number in range(10_000):

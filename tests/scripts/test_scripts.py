@@ -107,6 +107,7 @@ def test_port_in_use_is_answered_by_one_sentence(tmp_path):
     assert f"Something else listens on 127.0.0.1:{product.port}" in other.stderr
 
 
+@pytest.mark.slow
 def test_skipped_test_fails_in_ci_and_nowhere_else(tmp_path):
     (tmp_path / "test_skipping.py").write_text("import pytest\ndef test_it(): pytest.skip('not today')\n")
     without = [option for name in ("cacheprovider", "django", "xdist") for option in ("-p", f"no:{name}")]
@@ -118,6 +119,7 @@ def test_skipped_test_fails_in_ci_and_nowhere_else(tmp_path):
     assert "Skipped, which no test may be in CI: Skipped: not today" in there.stdout
 
 
+@pytest.mark.slow
 def test_wordpress_tree_is_whole_and_has_no_links(tmp_path):
     root = wordpress_tree(tmp_path / "site")
     paths = list(root.rglob("*"))

@@ -39,6 +39,7 @@ def test_job_is_done_without_a_message_and_left_alone_by_the_workers(submit_inli
     assert (job.status, job.progress["done"]) == ("completed", 12)
 
 
+@pytest.mark.slow
 def test_stopped_job_is_paused_and_goes_on_in_another_process(submit_inline, work_off):
     with InlineWorker() as worker:
         job = submit_inline(worker, shards=2, steps=100, pause_s=0.02)
