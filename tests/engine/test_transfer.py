@@ -53,6 +53,7 @@ def test_copy_has_everything_that_the_tree_has(route: tuple[Opener, Opener], tmp
     assert seen(tmp_path / "to") == seen(tmp_path / "from")
 
 
+@pytest.mark.slow
 def test_large_file_arrives_whole(route: tuple[Opener, Opener], tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "large").write_bytes(os.urandom(20_000_123))

@@ -38,7 +38,13 @@ def local(folder: Path) -> Place:
     return Place(Address("local", local_roots=(str(folder),)), folder)
 
 
-@pytest.fixture(params=["local", "sftp", pytest.param("sftp without extensions", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("sftp", marks=pytest.mark.slow),
+        pytest.param("sftp without extensions", marks=pytest.mark.slow),
+    ]
+)
 def place(request: pytest.FixtureRequest, folder: Path) -> Place:
     """A storage of every kind, with an empty root."""
     if request.param == "local":

@@ -98,12 +98,14 @@ def test_changed_key_is_refused_before_anything_secret_is_sent() -> None:
         assert server.log.count("Accepted publickey") == accepted
 
 
+@pytest.mark.slow
 def test_server_with_many_keys_shows_the_same_one_every_time(server_with_many_keys: OpenSshServer) -> None:
     found = {connect(sftp_address(server_with_many_keys)) for _ in range(3)}
     assert found == {HostKey("ssh-ed25519", server_with_many_keys.fingerprints["ssh-ed25519"])}
 
 
 @pytest.mark.parametrize("algorithm", ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"])
+@pytest.mark.slow
 def test_any_key_that_the_server_has_may_be_wanted(
     server_with_many_keys: OpenSshServer, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +140,7 @@ def texts(key: asyncssh.SSHKey) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("algorithm", ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"])
+@pytest.mark.slow
 def test_private_keys_of_every_kind_are_read(openssh: OpenSshServer, algorithm: str) -> None:
     key = asyncssh.generate_private_key(algorithm)
     openssh.allow_key(key)
