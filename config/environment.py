@@ -142,7 +142,7 @@ def _made_once(path: Path, content: str) -> str:
     try:
         os.link(draft, path)
     except FileExistsError:
-        pass
+        pass  # The other process won; its content is read below.
     finally:
         draft.unlink()
     return path.read_text().strip()

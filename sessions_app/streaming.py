@@ -52,7 +52,7 @@ class Pump(Generic[T]):
                     self._room.clear()
                     await self._room.wait()
         except asyncio.CancelledError:
-            pass
+            pass  # cancel() asked for it: whoever reads gets what was read so far, and then the end.
         except BaseException as error:
             self._error = error
         finally:
