@@ -1,5 +1,6 @@
 """An SFTP server that breaks the protocol as it is told to: packets made by hand behind a real SSH handshake."""
 
+import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -30,6 +31,11 @@ class Session(asyncssh.SSHServerSession[bytes]):
 
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp" and self._behaviour is not None
+
+    def exec_requested(self, command: str) -> bool:
+        # Runs nothing and is gone before the client can write to it.
+        asyncio.get_running_loop().call_soon(self._channel.exit, 0)
+        return True
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         self._buffer += data

@@ -9,6 +9,7 @@ from migration_app.storages.base import Address, Entry, HostKeyPolicy, Kind
 from migration_app.storages.errors import NotFound, SourceChanged
 from migration_app.storages.registry import open_storage
 from migration_app.storages.sftp.digests import parse_digests
+from tests.servers.misbehaving import misbehaving
 
 NAMES = [
     b"plain",
@@ -96,6 +97,17 @@ def test_server_without_a_shell_hashes_nothing(openssh_without_shell, tree):
 
     found = asyncio.run(connected(address_of(openssh_without_shell), tree, use))
     assert found == ({}, {}, True)
+
+
+def test_command_that_leaves_before_it_is_given_the_names_is_no_broken_connection():
+    async def use(storage):
+        return await storage.digests_there([b"name"] * 500), storage.is_connected
+
+    async def main():
+        async with misbehaving() as address:
+            return await connected(address, "/root", use)
+
+    assert asyncio.run(main()) == ({}, True)
 
 
 def test_files_are_read_and_hashed_through_any_storage(openssh_without_shell, tree):
