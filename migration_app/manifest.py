@@ -34,6 +34,7 @@ _COLUMNS = (
         "mtime",
         "mode",
         "target",
+        "real_path",
         "action",
         "state",
         "error",
@@ -94,6 +95,7 @@ def _values(row: Row) -> tuple[Any, ...]:
         entry.mtime,
         entry.mode,
         path_text(entry.target if entry.target is not None else row.place),
+        path_text(entry.real),
         row.action.value,
         row.state.value,
         row.error,
@@ -144,6 +146,7 @@ def entry_of(row: ManifestEntry) -> Entry:
         row.mtime,
         row.mode,
         path_bytes(row.target) if row.kind == EntryKind.LINK else None,
+        path_bytes(row.real_path),
     )
 
 

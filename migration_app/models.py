@@ -153,6 +153,8 @@ class ManifestEntry(models.Model):
     mode = models.PositiveIntegerField(default=0)
     target = models.TextField(blank=True)
     """Of a link: what it holds; of a file: its path at the destination where that is another one; as `path_text`."""
+    real_path = models.TextField(blank=True)
+    """Of what was reached through a followed link: its path at the source on a way without links; as `path_text`."""
     action = models.CharField(max_length=8, choices=EntryAction)
     state = models.CharField(max_length=8, choices=EntryState)
     attempts = models.PositiveSmallIntegerField(default=0)

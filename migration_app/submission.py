@@ -23,8 +23,8 @@ Json = dict[str, Any]
 
 LONGEST_KEY = 255
 CHOICES = (
-    *("bandwidth_limit", "conflict", "dry_run", "files", "ignore_errors", "skip_large_files"),
-    "transfers",
+    *("bandwidth_limit", "conflict", "dry_run", "files", "follow_symlinks", "ignore_errors"),
+    *("skip_large_files", "transfers"),
 )
 """Options of a transfer that its parameters hold as they are."""
 
@@ -71,6 +71,7 @@ def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
         "detect_cms": request["detect_cms"],
         "max_depth": request["max_depth"],
         "max_files": request["max_files"],
+        "follow_symlinks": request["follow_symlinks"],
     }
 
     def with_rows(job: Job) -> None:

@@ -48,6 +48,8 @@ class Choices:
     by_size: bool = False
     """Whether files of equal size are taken for equal, as the destination keeps no mtimes."""
     selection: Selection = field(default_factory=Selection)
+    follow_links: bool = False
+    """Whether links of the source that stay in its root stand as what they lead to."""
 
     def reason_to_leave(self, entry: Entry) -> str:
         """Why an entry is not copied wherever it is not there yet; empty when it is."""

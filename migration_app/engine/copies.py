@@ -265,7 +265,7 @@ class FileCopy(_PlacedCopy):
 
     def begin(self) -> None:
         self.unanswered = 1
-        self.flow.source.open_reader(self.item.entry.path, self._reader_opened)
+        self.flow.source.open_reader(self.item.entry.read_path, self._reader_opened)
         if self.error is None:
             self.unanswered += 1
             self.place()

@@ -84,7 +84,7 @@ class _Reading:
             number, entry = self._left.popleft()
             one = _FileReading(self, number, entry)
             self.under_way.add(one)
-            self.storage.open_reader(entry.path, one.opened)
+            self.storage.open_reader(entry.read_path, one.opened)
             return True
         return False
 

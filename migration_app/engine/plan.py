@@ -7,6 +7,7 @@ from functools import partial
 
 from migration_app.engine.choices import DEFAULTS, Choices, Conflict, numbered_paths
 from migration_app.engine.filters import Filter
+from migration_app.engine.links import DIRECT, Lister, Way
 from migration_app.engine.walk import Walk, is_folder, take_once
 from migration_app.storages.base import Capabilities, Entry, FolderListing, Kind, Storage
 from migration_app.storages.errors import ConnectionLost, NotFound, StorageError
@@ -43,6 +44,8 @@ class OpenFolder:
     exists_at_destination: bool
     conflict: str = ""
     """Why nothing that it holds can be copied, if so."""
+    way: Way = DIRECT
+    """How it is reached at the source."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,10 @@ class PlanBatch:
 
     steps: list[Step] = field(default_factory=list)
     unreadable: list[tuple[bytes, StorageError]] = field(default_factory=list)
+    kept_links: list[tuple[bytes, str]] = field(default_factory=list)
+    """Links that were not followed, and why."""
+    followed: int = 0
+    """Links to folders that were followed so far."""
     excluded_count: int = 0
     excluded_size: int = 0
     frontier: list[OpenFolder] = field(default_factory=list)
@@ -62,14 +69,23 @@ async def compare_trees(
     filter: Filter,  # noqa: A002
     *,
     choices: Choices = DEFAULTS,
+    followed: int = 0,
     frontier: Sequence[OpenFolder] | None = None,
 ) -> AsyncGenerator[PlanBatch, None]:
-    """Compare from the root, or from `frontier`. Raises ConnectionLost after giving what was compared."""
+    """Compare from the root, or from `frontier`. Raises ConnectionLost after giving what was compared.
+
+    `followed` counts links on from an earlier part of the comparison.
+    """
     batch = PlanBatch()
+
+    def is_wanted(link: Entry) -> bool:
+        return choices.selection.takes(link.path, True) and not filter.excludes(link.path, False)
+
+    lister = Lister(source, follows=choices.follow_links, followed=followed, wants=is_wanted)
 
     def visit(folder: OpenFolder) -> None:
         pair = _Pair(partial(listed, folder))
-        source.list_folder(folder.path, pair.take_source)
+        lister.list_folder(folder.path, folder.way, pair.take_source)
         if folder.exists_at_destination and not folder.conflict:
             destination.list_folder(folder.path, pair.take_destination)
         else:
@@ -91,13 +107,14 @@ async def compare_trees(
         comparison = _Comparison(folder, there, destination.capabilities, choices, names)
         steps = [comparison.step(entry) for entry in entries]
         batch.steps += steps
-        walk.visited(folder, [_open_folder(step) for step in steps if is_folder(step.entry)], len(steps))
+        inside = [_open_folder(folder, step) for step in steps if is_folder(step.entry)]
+        walk.visited(folder, inside, len(steps))
 
     walk = Walk[OpenFolder]([OpenFolder(b"", True)] if frontier is None else frontier, visit)
     try:
         while await walk.advance():
             ready, batch = batch, PlanBatch()
-            ready.frontier = walk.frontier()
+            ready.frontier, ready.followed = walk.frontier(), lister.followed
             yield ready
     finally:
         walk.close()
@@ -142,12 +159,18 @@ def _taken(found: FolderListing, exclusions: Filter, choices: Choices, batch: Pl
         else:
             taken.append(entry)
     batch.unreadable += found.problems
+    batch.kept_links += found.kept_links
     return taken
 
 
-def _open_folder(step: Step) -> OpenFolder:
+def _open_folder(parent: OpenFolder, step: Step) -> OpenFolder:
     is_conflict = step.action is Action.CONFLICT
-    return OpenFolder(step.entry.path, step.action is Action.SKIP, step.reason if is_conflict else "")
+    return OpenFolder(
+        step.entry.path,
+        step.action is Action.SKIP,
+        step.reason if is_conflict else "",
+        parent.way.into(parent.path, step.entry),
+    )
 
 
 class _Comparison:

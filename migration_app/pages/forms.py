@@ -138,6 +138,12 @@ class OptionsForm(forms.Form):
         help_text="One pattern a line. Without a slash it fits a name anywhere, with one it starts at the folder.",
     )
 
+    follow_symlinks = forms.BooleanField(
+        label="Follow links",
+        required=False,
+        help_text="A link to something in the same folder counts as what it leads to. Links that lead out stay links.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["key"].initial = uuid.uuid4().hex

@@ -4,6 +4,7 @@ import posixpath
 from collections.abc import AsyncGenerator
 from functools import partial
 
+from migration_app import manifest
 from migration_app.cms import systems
 from migration_app.cms.base import Cms, System
 from migration_app.cms.php import MOST_READ
@@ -28,19 +29,23 @@ def detect_cms(context: ShardContext, site: Site | None, marks: set[bytes]) -> J
             "indicators": [],
         }
     system, root = site
-    contents = _contents(context, systems.files_to_read(system, root, marks))
+    wanted = systems.files_to_read(system, root, marks)
+    rows = manifest.find(context.job_id, wanted)
+    followed = {path: manifest.entry_of(row).read_path for path, row in rows.items()}
+    contents = _contents(context, {path: followed.get(path, path) for path in wanted})
     return _as_json(context.params["root"], systems.describe(system, root, marks, contents))
 
 
-def _contents(context: ShardContext, paths: list[bytes]) -> dict[bytes, bytes]:
+def _contents(context: ShardContext, paths: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The beginnings of files, by path; `paths` says by which other path each is read."""
     found: dict[bytes, bytes] = {}
     if not paths:
         return found
 
     async def read(storage: Storage) -> AsyncGenerator[tuple[bytes, bytes], None]:
-        for path in paths:
+        for path, read_path in paths.items():
             if path not in found:
-                yield path, await read_beginning(storage, path)
+                yield path, await read_beginning(storage, read_path)
 
     for items in Route(context, [side_of(context, "endpoint", "root")], read).lists():
         found.update(items)

@@ -9,7 +9,8 @@ from django.utils import timezone
 from migration_app import manifest
 from migration_app.cms.systems import find_system
 from migration_app.engine.filters import parse_filter
-from migration_app.engine.scan import Listing, ScanBatch, scan_tree
+from migration_app.engine.links import Way
+from migration_app.engine.scan import Listing, ScanBatch, Unlisted, scan_tree
 from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
@@ -24,7 +25,8 @@ from sessions_app.serializers import instant
 
 
 class ScanRunner(Runner):
-    """params: endpoint, root, exclusions, include_hidden, detect_cms, max_depth, max_files."""
+    """params: endpoint, root, exclusions, include_hidden, detect_cms, max_depth, max_files,
+    follow_symlinks."""
 
     type = "scan"
     links = ("files", "report")
@@ -39,12 +41,14 @@ class ScanRunner(Runner):
 
         async def listed(storage: Storage) -> AsyncGenerator[ScanBatch, None]:
             await storage.root_entry()
-            frontier = None if state["open"] is None else [path_bytes(path) for path in state["open"]]
+            frontier = None if state["open"] is None else [_unlisted(one) for one in state["open"]]
             async for batch in scan_tree(
                 storage,
                 tree_filter,
                 max_depth=context.params["max_depth"],
                 max_files=most_files and most_files - context.counters.get("files", 0),
+                follow_links=context.params.get("follow_symlinks", False),
+                followed=context.counters.get("followed", 0),
                 frontier=frontier,
             ):
                 yield batch
@@ -83,7 +87,11 @@ class ScanRunner(Runner):
         events += [
             NewEvent("file_failed", {"path": path_text(path), "error": error}) for path, error in problems
         ]
-        state["open"] = [path_text(path) for path in batches[-1].frontier]
+        for path, reason in (kept for folder in folders for kept in folder.kept_links):
+            text = f"Not followed: {path_text(path)}. {reason}"
+            events.append(NewEvent("log", {"level": "warning", "message": text}))
+        state["open"] = [_as_json(one) for one in batches[-1].frontier]
+        context.counters["followed"] = batches[-1].followed
 
         def write() -> None:
             manifest.add(context.job_id, rows)
@@ -130,6 +138,17 @@ class ScanRunner(Runner):
     def progress(cls, snapshot: Snapshot) -> Json:
         """ScanProgress."""
         return scan_progress(snapshot)
+
+
+def _as_json(folder: Unlisted) -> Any:
+    """For a cursor: a path, and the way where it is another one."""
+    path = path_text(folder.path)
+    return [path, *way] if (way := folder.way.as_json()) else path
+
+
+def _unlisted(json: Any) -> Unlisted:
+    path, *way = [json] if isinstance(json, str) else json
+    return Unlisted(path_bytes(path), Way.read(way))
 
 
 def _count(counters: dict[str, int], name: str, amount: int) -> None:

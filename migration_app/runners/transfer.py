@@ -8,6 +8,7 @@ from migration_app.endpoints import Side
 from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.links import Way
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
 from migration_app.engine.transfer import SMALL_AT_ONCE, Done, Item, Pace, TransferBatch, transfer_items
 from migration_app.manifest import Row
@@ -61,7 +62,8 @@ class Cut:
         if cursor is None:
             return cls()
         folders = [
-            OpenFolder(path_bytes(path), exists, conflict) for path, exists, conflict in cursor["open"]
+            OpenFolder(path_bytes(path), exists, conflict, Way.read(way))
+            for path, exists, conflict, *way in cursor["open"]
         ]
         return cls(**{**cursor, "open": folders})
 
@@ -69,7 +71,12 @@ class Cut:
         """For the next checkpoint, which writes `shards` by themselves."""
         return {
             "open": [
-                [path_text(folder.path), folder.exists_at_destination, folder.conflict]
+                [
+                    path_text(folder.path),
+                    folder.exists_at_destination,
+                    folder.conflict,
+                    *folder.way.as_json(),
+                ]
                 for folder in self.open or ()
             ],
             "next": self.next,
@@ -119,7 +126,12 @@ class TransferRunner(Runner):
             if not cut.has_root:
                 yield Step(root, Action.SKIP if has_root else Action.CREATE)
             async for batch in compare_trees(
-                source, destination, tree_filter, choices=choices, frontier=cut.open
+                source,
+                destination,
+                tree_filter,
+                choices=choices,
+                followed=context.counters.get("followed", 0),
+                frontier=cut.open,
             ):
                 yield batch
 
@@ -201,6 +213,7 @@ def _choices(params: Json) -> Choices:
         conflict=Conflict(params["conflict"]),
         largest=params["skip_large_files"] * MEGABYTE,
         selection=Selection(path_bytes(path) for path in params["files"]),
+        follow_links=params.get("follow_symlinks", False),
     )
 
 
@@ -263,7 +276,10 @@ class _Comparison:
                 if not path:
                     raise JobFailed(str(error))
                 unreadable.append((path, str(error)))
+            for path, reason in item.kept_links:
+                self._warn(f"Not followed: {path_text(path)}. {reason}")
             cut.open = item.frontier
+            context.counters["followed"] = max(item.followed, context.counters.get("followed", 0))
         for path, reason in unreadable:
             self._tell(path, reason)
 

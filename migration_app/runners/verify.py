@@ -36,7 +36,7 @@ class File:
     @property
     def there(self) -> Entry:
         """The same at the destination."""
-        return replace(self.entry, path=self.place) if self.place else self.entry
+        return replace(self.entry, path=self.place or self.entry.path, real=b"")
 
 
 class VerifyRunner(Runner):
@@ -165,8 +165,10 @@ Found = tuple[bytes | StorageError, bool]
 
 
 async def _digests(storage: Storage, entries: Sequence[Entry]) -> dict[bytes, Found]:
-    there = await storage.digests_there([entry.path for entry in entries])
-    found: dict[bytes, Found] = {path: (digest, False) for path, digest in there.items()}
+    there = await storage.digests_there(list({entry.read_path: None for entry in entries}))
+    found: dict[bytes, Found] = {
+        entry.path: (there[entry.read_path], False) for entry in entries if entry.read_path in there
+    }
     rest = [entry for entry in entries if entry.path not in found]
     is_remote = storage.address.protocol != "local"
     async for batch in read_digests(storage, rest):

@@ -35,6 +35,13 @@ class Entry:
     mode: int = 0
     target: bytes | None = None
     """Of a link: what it holds, as it is."""
+    real: Path = b""
+    """Of what was reached through a followed link: its path on a way without links."""
+
+    @property
+    def read_path(self) -> Path:
+        """The path by which it is read."""
+        return self.real or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,8 @@ class FolderListing:
 
     entries: list[Entry]
     problems: list[tuple[bytes, StorageError]] = field(default_factory=list)
+    kept_links: list[tuple[bytes, str]] = field(default_factory=list)
+    """Links that stay links though they were to be followed, and why; dangling ones are not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +235,11 @@ class Storage(ABC):
     @abstractmethod
     def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:
         """Give what is in a folder, in no order, without following any link. A file or link there is NotAFolder."""
+
+    @abstractmethod
+    def follow_link(self, path: Path, answer: Answer[Entry]) -> None:
+        """Give what a link leads to in the end, under its own path, on which there is no link. OutsideRoot where that
+        does not lie in the root, NotFound where nothing is there, OperationFailed where it cannot be told."""
 
     @abstractmethod
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:

@@ -11,6 +11,7 @@ StorageError
 ├── NotAFolder / IsAFolder
 ├── NoSpace               disk full or quota
 ├── NameRefused           a name from outside that must not be used
+├── OutsideRoot           a link leads out of the storage's root
 ├── AttributesRefused     it is there and whole, but its mode or mtime could not be set
 ├── SourceChanged         the file is not what was listed any more
 └── OperationFailed       anything else the server said
@@ -68,6 +69,10 @@ class NoSpace(StorageError):
 
 class NameRefused(StorageError):
     """A name from outside that must not be used."""
+
+
+class OutsideRoot(StorageError):
+    """A link leads out of the storage's root."""
 
 
 class AttributesRefused(StorageError):

@@ -1,7 +1,7 @@
 """Names and texts from outside, checked before anything is made of them."""
 
 from migration_app.storages.base import Path
-from migration_app.storages.errors import NameRefused, StorageError
+from migration_app.storages.errors import NameRefused, OutsideRoot, StorageError
 
 LONGEST_PATH = 4096
 _LONGEST_SHOWN = 200
@@ -22,6 +22,21 @@ def path_refusal(path: Path) -> StorageError | None:
     if b"\0" in path or not _NO_NAMES.isdisjoint(path.split(b"/")):
         return NameRefused(f"{shown(path)} is not a path below the root.")
     return None
+
+
+def path_below(root: Path, path: Path) -> Path:
+    """A path that lies in a root, both absolute and without links, as one relative to it. Raises OutsideRoot.
+
+    >>> path_below(b"/srv/www", b"/srv/www/a/b"), path_below(b"/", b"/a")
+    (b'a/b', b'a')
+    """
+    above = root.rstrip(b"/")
+    inside = path[len(above) + 1 :]
+    is_below = path in (above, root) or path.startswith(above + b"/")
+    # A server may say what it likes.
+    if not is_below or (inside and path_refusal(inside) is not None) or len(path) > LONGEST_PATH:
+        raise OutsideRoot("It leads out of the root.")
+    return inside
 
 
 def shown(text: bytes | str) -> str:

@@ -1,6 +1,7 @@
 """A storage in memory that answers late, out of order, or with errors, as a test wants it."""
 
 import asyncio
+import posixpath
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from migration_app.storages.errors import (
     IsAFolder,
     NotAFolder,
     NotFound,
+    OperationFailed,
+    OutsideRoot,
     StorageError,
 )
 
@@ -145,6 +148,25 @@ class MemoryStorage(Storage):
         if above is None:
             return NotFound("No such file or folder.")
         return None if above.kind is Kind.FOLDER else NotAFolder("Not a folder.")
+
+    def follow_link(self, path: Path, answer: Answer[Entry]) -> None:
+        """Links above what a target says are not followed."""
+
+        def work() -> Entry | StorageError:
+            real = path
+            for _ in range(40):
+                node = self.nodes.get(real)
+                if node is None:
+                    return NotFound("No such file or folder.")
+                if node.kind is not Kind.LINK:
+                    return self.entry(real)
+                real = posixpath.normpath(posixpath.join(posixpath.dirname(real), node.target or b""))
+                if real.startswith((b"/", b"..")):
+                    return OutsideRoot("It leads out of the root.")
+                real = b"" if real == b"." else real
+            return OperationFailed("It cannot be told where it leads to.")
+
+        self.run("follow_link", path, work, answer)
 
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
         def work() -> Reader | StorageError:

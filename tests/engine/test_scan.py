@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migration_app.engine.filters import Filter, parse_filter
-from migration_app.engine.scan import Listing, ScanBatch, scan_tree
+from migration_app.engine.scan import Listing, ScanBatch, Unlisted, scan_tree
 from migration_app.storages.base import Answer, Entry, FolderListing, Kind, Storage
 from migration_app.storages.errors import ConnectionLost, NameRefused, PermissionDenied, StorageError
 from tests.engine.memory_storage import MemoryStorage
@@ -18,7 +18,7 @@ from tests.servers.openssh import OpenSshServer
 
 
 async def batches_of(
-    storage: Storage, chosen: Filter = EVERYTHING, frontier: Sequence[bytes] | None = None
+    storage: Storage, chosen: Filter = EVERYTHING, frontier: Sequence[Unlisted] | None = None
 ) -> list[ScanBatch]:
     """A whole scan."""
     return [batch async for batch in scan_tree(storage, chosen, frontier=frontier)]
@@ -188,7 +188,7 @@ def test_batches_come_though_the_server_is_slow() -> None:
         await scan.aclose()
         return batch
 
-    assert asyncio.run(go()) == ScanBatch([], [b""])
+    assert asyncio.run(go()) == ScanBatch([], [Unlisted(b"")])
 
 
 async def limited(storage: Storage, **limits: int) -> list[ScanBatch]:

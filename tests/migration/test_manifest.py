@@ -33,6 +33,7 @@ def job(owner) -> Job:
 
 def test_rows_come_back_as_the_entries_that_they_were(job):
     entries = [Entry(b"d/" + name, Kind.FILE, 7, -5, 0o640) for name in NAMES]
+    entries += [Entry(b"led/to", Kind.FILE, 1, 2, 0o644, real=b"d/\xff\xfe")]
     entries += [Entry(b"link", Kind.LINK, 3, 9, 0o777, b"\xff\\"), Entry(b"d", Kind.FOLDER, 0, 2**33, 0o755)]
     rows = [Row(n, entry, EntryAction.CREATE, EntryState.PENDING) for n, entry in enumerate(entries, 1)]
     manifest.add(job.pk, rows)

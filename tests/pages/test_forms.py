@@ -168,11 +168,12 @@ def test_options_of_a_transfer_reach_its_job(signed_in: Client) -> None:
     page = signed_in.get("/new/transfer").content.decode()
     assert '<option value="overwrite">Replace them</option>' in page
     data = sftp(FROM) | sftp(TO, host="example.net")
-    options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on"}
+    options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on", "follow_symlinks": "on"}
     data |= {f"new-transfer-{name}": value for name, value in options.items()}
     assert signed_in.post("/new/transfer", data).status_code == 302
     params = Job.objects.get().params
     assert (params["conflict"], params["dry_run"], params["ignore_errors"]) == ("rename", True, True)
+    assert params["follow_symlinks"] is True
 
 
 def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from migration_app.storages.errors import (
     NameRefused,
     NotAFolder,
     NotFound,
+    OperationFailed,
     PermissionDenied,
     SourceChanged,
     StorageError,
@@ -36,7 +37,7 @@ from migration_app.storages.local.files import (
     give_attributes,
     translate,
 )
-from migration_app.storages.names import path_refusal, shown
+from migration_app.storages.names import path_below, path_refusal, shown
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -247,6 +248,34 @@ class LocalStorage(Storage):
             answer(error)
         else:
             FolderReading(self, self._loop, path, descriptor, answer).go_on()
+
+    def follow_link(self, path: Path, answer: Answer[Entry]) -> None:
+        if not self._is_open:
+            answer(ConnectionLost(self._reason))
+            return
+        try:
+            found = self._followed(path)
+        except OSError as error:
+            answer(self._failure(error, path))
+        except StorageError as error:
+            answer(error)
+        else:
+            answer(found)
+
+    def _followed(self, path: Path) -> Entry:
+        """What a link leads to. Raises OSError, StorageError."""
+        if (refused := path_refusal(path)) is not None:
+            raise refused
+        root = b"/" + b"/".join([*_parts(self._base), *self._below])
+        real = path_below(root, os.path.realpath(root.rstrip(b"/") + b"/" + path))
+        if not real:
+            return entry_of(b"", os.fstat(self._folder(b"")), None)
+        # What was resolved by name alone is opened as everything else: from the root, through no link.
+        folder, name = self._split(real)
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            raise OperationFailed("It cannot be told where it leads to.")
+        return entry_of(real, status, None)
 
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
         if not self._is_open:

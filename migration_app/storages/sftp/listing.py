@@ -17,7 +17,7 @@ from migration_app.storages.sftp.packets import Attributes, Cursor, MalformedPac
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 _AHEAD = 2
-_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
+KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
 MOST_LINK_TARGET = 4096
 MOST_LINKS_ASKED = 4096
 MOST_ENTRIES = 1_000_000
@@ -164,7 +164,7 @@ class FolderLister:
     def _add_link(self, entry: Entry, kind: int, data: bytes, error: StorageError | None) -> None:
         refused = error
         if kind == packets.NAME:
-            target = _one_name(data)
+            target = one_name(data)
             if 0 < len(target) <= MOST_LINK_TARGET and b"\0" not in target:
                 self._bytes_seen += len(target)
                 self._entries.append(replace(entry, target=target))
@@ -186,7 +186,8 @@ def _names(data: bytes) -> list[tuple[bytes, bytes, Attributes]]:
     return [(cursor.text(), cursor.text(), cursor.attributes()) for _ in range(cursor.number())]
 
 
-def _one_name(data: bytes) -> bytes:
+def one_name(data: bytes) -> bytes:
+    """The name of a NAME packet that answers READLINK or REALPATH."""
     cursor = Cursor(data)
     if cursor.number() != 1:
         raise MalformedPacket("The server gave a link two targets.")
@@ -195,6 +196,6 @@ def _one_name(data: bytes) -> bytes:
 
 def _kind(found: Attributes, longname: bytes) -> Kind:
     if found.file_type is not None:
-        return _KINDS.get(found.file_type, Kind.OTHER)
+        return KINDS.get(found.file_type, Kind.OTHER)
     # A server without permissions in its attributes still writes a line as `ls -l` does.
     return {b"d": Kind.FOLDER, b"l": Kind.LINK, b"-": Kind.FILE}.get(longname[:1], Kind.FILE)

@@ -40,6 +40,7 @@ from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import has_shell, open_wire
 from migration_app.storages.sftp.digests import digest_by_command
 from migration_app.storages.sftp.files import SftpReader, SftpWriter
+from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
@@ -68,6 +69,8 @@ class SftpStorage(Storage):
         self._connection: asyncssh.SSHClientConnection | None = None
         self._wire: SftpWire | None = None
         self._may_have_shell = True
+        self._real_roots: dict[bytes, bytes] = {}
+        """What the server calls roots that it was asked about."""
 
     @property
     def is_connected(self) -> bool:
@@ -241,6 +244,15 @@ class SftpStorage(Storage):
             answer(refused)
         else:
             FolderLister(self._wire, path, self.absolute(path), answer).start()
+
+    def follow_link(self, path: Path, answer: Answer[Entry]) -> None:
+        """See Storage."""
+        if self._wire is None:
+            answer(ConnectionLost("Not connected."))
+        elif (refused := path_refusal(path)) is not None:
+            answer(refused)
+        else:
+            LinkFollower(self._wire, self.root or b"/", self.absolute(path), self._real_roots, answer).start()
 
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
         """See Storage."""
