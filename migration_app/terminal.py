@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 from uuid import UUID
 
@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from migration_app import manifest
+from migration_app.files import file_json
+from migration_app.models import EntryKind, EntryState
 from migration_app.pages.wording import count_text, plain_text, rate_text, size_text, time_left_text
 from sessions_app.models import Job, JobEvent
 
@@ -32,6 +35,30 @@ def summary(progress: Json) -> str:
     if progress["errors_count"]:
         parts.append(f"{count_text(progress['errors_count'])} failed")
     return ", ".join(parts)
+
+
+def planned_entries(job_id: UUID) -> Iterator[Json]:
+    """What a dry run would create or change, folders too, as `/files` shows files, and the kind of each."""
+    rows = manifest.rows_of(job_id).filter(number__gt=0, state=EntryState.PENDING).order_by("number")
+    for row in rows.iterator():
+        yield file_json(row) | {"kind": row.kind}
+
+
+def planned_line(entry: Json) -> str:
+    """`create  wp-content/uploads/`."""
+    return f"{entry['action']}  {plain_text(entry['path'])}{'/' if entry['kind'] == EntryKind.FOLDER else ''}"
+
+
+def planned_summary(found: Json) -> str:
+    """The counts of a dry run in a sentence."""
+    parts = [
+        f"{count_text(found['create'])} to create",
+        f"{count_text(found['update'])} to change",
+        f"{count_text(found['skip'])} to leave as they are",
+    ]
+    if found["conflict"]:
+        parts.append(f"{count_text(found['conflict'])} that cannot be copied")
+    return f"Only compared: {', '.join(parts)}; {size_text(found['bytes'])} to copy. Nothing was written."
 
 
 class Follower:

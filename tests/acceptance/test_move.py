@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from tests.acceptance.conftest import differences
 from tests.product import ROOT, Product, until
-from tests.trees import small_tree
+from tests.trees import digest, small_tree
 
 MOVE = [sys.executable, "manage.py", "move"]
 # The terminal's own Ctrl-C reaches the session that it controls.
@@ -233,20 +234,86 @@ def test_two_moves_beside_a_running_server(machine, address, key_file, tmp_path)
         assert differences(site, tmp_path / f"host-{site.name}") == ""
 
 
+def test_dry_run_lists_what_would_be_done_and_writes_nothing(bare_machine, tmp_path):
+    site, copy = small_tree(tmp_path / "site", folders=1, files=2), tmp_path / "copy"
+    assert move(bare_machine, site, copy).returncode == 0
+    (site / "folder 0/file 0.txt").write_text("changed")
+    (site / "new\nfolder").mkdir()
+    (site / "new\nfolder/new.txt").write_text("new")
+    (site / "blocked").touch()
+    (copy / "blocked").mkdir()
+    before = digest(copy)
+    plain = move(bare_machine, site, copy, "--dry-run")
+    assert (plain.returncode, plain.stderr) == (0, "")
+    *_, first, second, third, last = plain.stdout.splitlines()
+    assert {first, second, third} == {
+        "update  folder 0/file 0.txt",
+        "create  new‹U+000A›folder/",
+        "create  new‹U+000A›folder/new.txt",
+    }
+    assert last == (
+        "Only compared: 2 to create, 1 to change, 2 to leave as they are, 1 that cannot be copied; "
+        "10 B to copy. Nothing was written."
+    )
+    lines = [
+        json.loads(line) for line in move(bare_machine, site, copy, "--dry-run", "--json").stdout.splitlines()
+    ]
+    entries = [line["data"] for line in lines[:-1] if line["event"] == "entry"]
+    assert {(entry["action"], entry["kind"], entry["path"]) for entry in entries} == {
+        ("update", "file", "folder 0/file 0.txt"),
+        ("create", "folder", "new\nfolder"),
+        ("create", "file", "new\nfolder/new.txt"),
+    }
+    assert lines[-1]["transfer_result"]["summary"]["create"] == 2
+    assert digest(copy) == before
+
+
+def test_options_reach_the_job(bare_machine, tmp_path):
+    site = small_tree(tmp_path / "site", folders=2, files=2)
+    (site / "error.log").touch()
+    options = ["--exclude", "*.log", "--exclude", "/folder 1", "--bwlimit", "2.5", "--no-verify"]
+    done = move(bare_machine, site, tmp_path / "copy", *options)
+    assert done.stdout.splitlines()[-1].endswith("Not verified.")
+    assert set(digest(tmp_path / "copy")) == {"folder 0", "folder 0/file 0.txt", "folder 0/file 1.txt"}
+    with contextlib.closing(sqlite3.connect(bare_machine.folder / "data/haulier.sqlite3")) as database:
+        [row] = database.execute("SELECT params FROM sessions_app_job ORDER BY created_at DESC LIMIT 1")
+    assert json.loads(row[0])["bandwidth_limit"] == 2.5
+    verified = move(bare_machine, site, tmp_path / "copy", "--verify")
+    assert "All 5 files are there with the right size" in verified.stdout
+
+
+@pytest.mark.parametrize("question", ["Password of", "[y/N]"])
+def test_ctrl_c_at_a_question_starts_nothing(bare_machine, host, key_file, address, tmp_path, question):
+    key = [] if question == "Password of" else ["--destination-key", key_file]
+    terminal = Terminal(bare_machine, small_tree(tmp_path / "site"), address(tmp_path / "host"), *key)
+    until(lambda: question in terminal.text)
+    terminal.type("\x03")
+    assert terminal.wait() == 130
+    assert "no job was started" in terminal.text
+    assert "Traceback" not in terminal.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         ([], "SOURCE and DESTINATION"),
-        (["/tmp"], "SOURCE and DESTINATION"),
-        (["/tmp", "sftp://user:hunter2@example.org/x"], "password"),
-        (["/tmp", "sftp:///x"], "no host"),
-        (["/tmp", "sftp://u@example.org:x/y"], "no address"),
-        (["/tmp", "ftp://example.org/x"], "ftp"),
-        (["/tmp", "sftp://u@example.org/x"], "HAULIER_DESTINATION_PASSWORD"),
-        (["/tmp", "sftp://u@example.org/x", "--destination-key", "/nowhere/key"], "/nowhere/key"),
-        (["/tmp", "/tmp/inside"], "inside"),
+        (["/nowhere"], "SOURCE and DESTINATION"),
+        (["/nowhere", "/nowhere/else", "--resume", "x"], "SOURCE and DESTINATION"),
+        (["--resume", "x", "--no-verify"], "--verify"),
+        (["/nowhere", "shop:/srv/x"], "no stored connection “shop”"),
+        (["/nowhere", "/nowhere/else", "--destination-key", "/key"], "--destination-key"),
+        (["/nowhere", "/nowhere/else", "--bwlimit", "fast"], "--bwlimit"),
+        (["/nowhere", "/nowhere/else", "--bwlimit", "-1"], "--bwlimit: Must not be less than 0"),
+        (["/nowhere", "/nowhere/else", "--bwlimit", "nan"], "--bwlimit"),
+        (["/nowhere", "sftp://user:hunter2@example.org/x"], "password"),
+        (["/nowhere", "sftp:///x"], "no host"),
+        (["/nowhere", "sftp://u@example.org:x/y"], "no address"),
+        (["/nowhere", "ftp://example.org/x"], "ftp"),
+        (["/nowhere", "sftp://u@example.org/x"], "HAULIER_DESTINATION_PASSWORD"),
+        (["/nowhere", "sftp://u@example.org/x", "--destination-key", "/nowhere/key"], "/nowhere/key"),
+        (["/nowhere", "/nowhere/inside"], "inside"),
         (["--resume", "nonsense"], "nonsense"),
-        (["/tmp", "/srv/x", "--no-such-option"], "--no-such-option"),
+        (["/nowhere", "/nowhere/else", "--no-such-option"], "--no-such-option"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(bare_machine, arguments, word):

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,68 +15,115 @@ from django.core.management.base import BaseCommand, CommandError
 from rest_framework.exceptions import ValidationError
 from rich.console import Console
 
+from migration_app import endpoints
 from migration_app.host_keys import HostKeyNotTrusted, settle_host_key
 from migration_app.locations import BadLocation, parse_location
+from migration_app.serializers import TransferRequestSerializer, validated
 from migration_app.submission import RequestMeta, submit_transfer
-from migration_app.terminal import Bar, Follower, JsonLines, PlainLines, json_line, summary
+from migration_app.terminal import (
+    Bar,
+    Follower,
+    JsonLines,
+    PlainLines,
+    json_line,
+    planned_entries,
+    planned_line,
+    planned_summary,
+    summary,
+)
 from sessions_app import accounts
 from sessions_app.inline import InlineWorker, NotToBeAdopted
-from sessions_app.models import Job
+from sessions_app.models import Job, User
 from sessions_app.problems import flatten, sentence_of
 from sessions_app.serializers import job_json
 
 Json = dict[str, Any]
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
+FOR_NEW = ("dry_run", "exclude", "verify", "bwlimit", "source_key", "destination_key", "accept_new_host_key")
+"""Options that a job keeps, so that resuming it takes none of them."""
+SIDES = {"source": "source_config", "destination": "dest_config"}
+_ARGUMENTS = {
+    "source_config": "SOURCE",
+    "dest_config": "DESTINATION",
+    "exclusions": "--exclude",
+    "bandwidth_limit": "--bwlimit",
+}
+"""What a field of the request is called here."""
 
 
 class Command(BaseCommand):
     help = (
         "Copy a folder, with a progress bar on a terminal and plain lines elsewhere. Ctrl-C pauses the job and "
         "prints the command that goes on with it. It needs no running server; beside one, the job is seen in its "
-        "pages. Exit status: 0 done, 1 failed or some files failed, 2 wrong usage, 130 paused by Ctrl-C."
+        "pages. SOURCE and DESTINATION are a local path, sftp://user@host:port/path, or NAME:/path on a stored "
+        "connection. A local path with a colon before its first slash is written ./a:b. A password comes from a "
+        "stored connection, HAULIER_SOURCE_PASSWORD, HAULIER_DESTINATION_PASSWORD or a prompt. "
+        "Exit status: 0 done, 1 failed or some files failed, 2 wrong usage, 130 paused by Ctrl-C."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        place = "a local path, or sftp://user@host:port/path"
-        parser.add_argument("source", nargs="?", metavar="SOURCE", help=f"The folder to copy: {place}.")
-        parser.add_argument("destination", nargs="?", metavar="DESTINATION", help=f"Where to: {place}.")
-        parser.add_argument("--resume", metavar="JOB", help="Go on with a paused job, by its id.")
+        parser.add_argument("source", nargs="?", metavar="SOURCE", help="The folder to copy.")
+        parser.add_argument("destination", nargs="?", metavar="DESTINATION", help="The folder to copy it to.")
         parser.add_argument(
-            "--exclude", action="append", default=[], metavar="GLOB", help="Leave these out; may be repeated."
-        )
-        parser.add_argument(
-            "--verify", action="store_true", default=True, help="Verify afterwards (default)."
-        )
-        parser.add_argument("--no-verify", dest="verify", action="store_false", help="Do not verify.")
-        for side in ("source", "destination"):
-            parser.add_argument(
-                f"--{side}-key",
-                metavar="FILE",
-                help=f"Private key for the {side}. A password comes from HAULIER_{side.upper()}_PASSWORD or a prompt.",
-            )
-        parser.add_argument(
-            "--accept-new-host-key",
-            action="store_true",
-            help="Pin the key of a host that was never seen before, without asking.",
+            "--resume", metavar="JOB", help="Go on with a paused job, by its id, as it was started."
         )
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON object a line; the last one is the job."
         )
+        # None where not given, see FOR_NEW.
+        new = parser.add_argument_group("for a new job")
+        new.add_argument(
+            "--dry-run",
+            action="store_true",
+            default=None,
+            help="Say what would be created or changed, and write nothing.",
+        )
+        new.add_argument("--exclude", action="append", metavar="GLOB", help="Leave these out; repeatable.")
+        new.add_argument(
+            "--verify", action=BooleanOptionalAction, help="Verify by size afterwards, which is the default."
+        )
+        new.add_argument(
+            "--bwlimit", type=float, metavar="MB/S", help="Send at most so many megabytes a second."
+        )
+        for side in SIDES:
+            new.add_argument(f"--{side}-key", metavar="FILE", help=f"Private key for the {side}'s address.")
+        new.add_argument(
+            "--accept-new-host-key",
+            action="store_true",
+            default=None,
+            help="Pin the key of a host that was never seen before, without asking.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if bool(options["resume"]) == bool(options["source"]) or (
-            options["source"] and not options["destination"]
-        ):
-            raise CommandError("Give SOURCE and DESTINATION, or --resume JOB.", returncode=USAGE)
-        with InlineWorker() as worker:
-            job_id = (
-                self._adopt(worker, options["resume"]) if options["resume"] else self._submit(worker, options)
-            )
-            self._work(worker, job_id, as_json=options["json"])
-        sys.exit(self._say_how_it_ended(Job.objects.select_related("owner").get(pk=job_id), options))
+        try:
+            code = self._move(options)
+        except KeyboardInterrupt:
+            # Later on, a signal pauses the job instead.
+            self.stderr.write("\nInterrupted; no job was started.")
+            code = INTERRUPTED
+        sys.exit(code)
 
-    def _adopt(self, worker: InlineWorker, text: str) -> UUID:
+    def _move(self, options: Json) -> int:
+        places = [options[side] for side in SIDES if options[side] is not None]
+        if len(places) != (0 if options["resume"] else len(SIDES)):
+            raise CommandError("Give SOURCE and DESTINATION, or --resume JOB.", returncode=USAGE)
+        owner = accounts.owner()
+        body = None if options["resume"] else self._request(owner, options)
+        with InlineWorker() as worker:
+            _pause_on_signals(worker)
+            job_id = self._adopt(worker, options) if body is None else self._submit(worker, owner, body)
+            with self._follower(job_id, as_json=options["json"]):
+                worker.work_off(job_id)
+        return self._say_how_it_ended(Job.objects.select_related("owner").get(pk=job_id), options)
+
+    def _adopt(self, worker: InlineWorker, options: Json) -> UUID:
+        text = options["resume"]
+        if given := [name for name in FOR_NEW if options[name] is not None]:
+            option = given[0].replace("_", "-")
+            raise CommandError(
+                f"--resume goes on as the job was started; leave --{option} out.", returncode=USAGE
+            )
         try:
             job_id = UUID(text)
             worker.adopt(job_id)
@@ -86,29 +133,44 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE) from None
         return job_id
 
-    def _submit(self, worker: InlineWorker, options: Json) -> UUID:
-        owner = accounts.owner()
-        body: Json = {"exclusions": options["exclude"], "verify_after_transfer": options["verify"]}
-        for side, field in (("source", "source_config"), ("destination", "dest_config")):
+    def _request(self, owner: User, options: Json) -> Json:
+        """The request as the HTTP contract has it, with all that a person is asked for."""
+        body: Json = {
+            "exclusions": options["exclude"] or [],
+            "verify_after_transfer": options["verify"] is not False,
+            "dry_run": bool(options["dry_run"]),
+            "bandwidth_limit": options["bwlimit"],
+        }
+        for side, field in SIDES.items():
             try:
-                body[field] = self._with_secrets(side, parse_location(options[side]), options[f"{side}_key"])
+                conn = parse_location(options[side], owner)
             except BadLocation as error:
                 raise CommandError(str(error), returncode=USAGE) from None
+            body[field] = self._with_secrets(owner, side, conn, options[f"{side}_key"])
+        try:
+            request = validated(TransferRequestSerializer, owner, body)
+        except ValidationError as error:
+            raise _wrong_usage(error) from None
         if not options["accept_new_host_key"]:
             try:
-                for field in ("source_config", "dest_config"):
-                    settle_host_key(owner, body[field], ask=self._ask)
+                for field in SIDES.values():
+                    settle_host_key(owner, request[field], ask=self._ask)
             except HostKeyNotTrusted as error:
                 raise CommandError(str(error), returncode=USAGE) from None
+        return body
+
+    def _submit(self, worker: InlineWorker, owner: User, body: Json) -> UUID:
         meta = RequestMeta(None, f"manage.py move ({getpass.getuser()})", "", executor=worker.id)
         try:
             job, _ = submit_transfer(owner, body, meta)
         except ValidationError as error:
-            raise CommandError(sentence_of(flatten(error.detail)), returncode=USAGE) from None
+            raise _wrong_usage(error) from None
         return job.pk
 
-    def _with_secrets(self, side: str, conn: Json, key_file: str | None) -> Json:
-        if conn["protocol"] == "local":
+    def _with_secrets(self, owner: User, side: str, conn: Json, key_file: str | None) -> Json:
+        if "connection" in conn or conn["protocol"] == "local":
+            if key_file:
+                raise CommandError(f"--{side}-key goes with an address, sftp://….", returncode=USAGE)
             return conn
         if key_file:
             try:
@@ -119,11 +181,19 @@ class Command(BaseCommand):
         name = f"HAULIER_{side.upper()}_PASSWORD"
         if name in os.environ:
             return conn | {"password": os.environ[name]}
-        if not sys.stdin.isatty():
-            raise CommandError(
-                f"The {side} needs --{side}-key FILE, or a password in {name}.", returncode=USAGE
-            )
-        return conn | {"password": getpass.getpass(f"Password of {conn['username']}@{conn['host']}: ")}
+        if endpoints.stored_for(owner, conn) is not None:
+            return conn
+        if sys.stdin.isatty():
+            try:
+                return conn | {
+                    "password": getpass.getpass(f"Password of {conn['username']}@{conn['host']}: ")
+                }
+            except EOFError:
+                self.stderr.write("")
+        raise CommandError(
+            f"The {side} needs --{side}-key FILE, a password in {name}, or a stored connection.",
+            returncode=USAGE,
+        )
 
     def _ask(self, question: str) -> bool | None:
         """yes or no of the person at the terminal; None where nobody is."""
@@ -133,16 +203,6 @@ class Command(BaseCommand):
         self.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    def _work(self, worker: InlineWorker, job_id: UUID, *, as_json: bool) -> None:
-        def interrupted(number: int, frame: FrameType | None) -> None:
-            # A signal handler may interrupt a lock of the thread that it runs in.
-            threading.Thread(target=worker.stop, daemon=True).start()
-
-        signal.signal(signal.SIGINT, interrupted)
-        signal.signal(signal.SIGTERM, interrupted)
-        with self._follower(job_id, as_json=as_json):
-            worker.work_off(job_id)
-
     def _follower(self, job_id: UUID, *, as_json: bool) -> Follower:
         if as_json:
             return JsonLines(job_id, json_line(sys.stdout))
@@ -151,11 +211,21 @@ class Command(BaseCommand):
         return PlainLines(job_id, sys.stdout)
 
     def _say_how_it_ended(self, job: Job, options: Json) -> int:
+        is_dry = bool(job.params.get("dry_run")) and job.status == "completed"
+        if is_dry:
+            for entry in planned_entries(job.pk):
+                if options["json"]:
+                    json_line(sys.stdout)({"event": "entry", "data": entry})
+                else:
+                    self.stdout.write(planned_line(entry))
         if options["json"]:
             json_line(sys.stdout)(job_json(job))
         resume = f".venv/bin/python manage.py move --resume {job.pk}"
         result = job.result or {}
         say = self.stderr.write if options["json"] else self.stdout.write
+        if is_dry:
+            say(planned_summary(result["summary"]))
+            return 0
         if job.status == "completed":
             proof = (result.get("verification_result") or {}).get("message", "Not verified.")
             say(f"Done: {summary(job.progress or {})}. {proof}")
@@ -168,3 +238,19 @@ class Command(BaseCommand):
             return FAILED
         say(f"The job is {job.status}.")
         return FAILED
+
+
+def _pause_on_signals(worker: InlineWorker) -> None:
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        # A signal handler may interrupt a lock of the thread that it runs in.
+        threading.Thread(target=worker.stop, daemon=True).start()
+
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+
+
+def _wrong_usage(error: ValidationError) -> CommandError:
+    fields = flatten(error.detail)
+    # A side's errors are about what was given for it, whatever its parts are called in the request.
+    named = {_ARGUMENTS.get(name.partition(".")[0], name): messages for name, messages in fields.items()}
+    return CommandError(sentence_of(named), returncode=USAGE)
