@@ -59,7 +59,8 @@ class Flow:
         self._large = Lane(min(at_once, LARGE_AT_ONCE), WINDOW - SMALL_SHARE, WINDOW)
         self._small.other, self._large.other = self._large, self._small
         for item in items:
-            is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM
+            # One at once is one in all, which two lanes would make two.
+            is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM and at_once > 1
             (self._large if is_large else self._small).items.append(item)
         self._is_stopping = False
         self._is_waiting = False
