@@ -67,6 +67,14 @@ def account(endpoint: Endpoint) -> Account:
     return account_of(endpoint.protocol, endpoint.host, endpoint.port, endpoint.username)
 
 
+def has_secret(endpoint: Endpoint) -> bool:
+    """Whether what a side signs in with is stored, so that any process can."""
+    if endpoint.protocol == "local":
+        return True
+    held = secrets.unseal_or_nothing((endpoint.connection or endpoint).sealed)
+    return "password" in held or "ssh_key" in held
+
+
 def is_same_account(stored: Endpoint, config: Json) -> bool:
     """Whether a request is about the account of a stored connection."""
     read = config.get

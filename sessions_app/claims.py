@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from sessions_app import events, transitions
@@ -10,7 +11,8 @@ from sessions_app.models import Chore, Job, JobClaim
 from sessions_app.runners import NewEvent
 from sessions_app.states import JobStatus
 
-_HOLDING = (JobStatus.RUNNING, JobStatus.PAUSED)
+# One that was paused while it still waited holds nothing.
+_HOLDING = Q(job__status=JobStatus.RUNNING) | Q(job__status=JobStatus.PAUSED, job__started_at__isnull=False)
 
 
 def is_overlapping(one: str, other: str) -> bool:
@@ -22,8 +24,8 @@ def is_overlapping(one: str, other: str) -> bool:
     return (one + "/").startswith(other + "/") or (other + "/").startswith(one + "/")
 
 
-def start(job_id: UUID) -> bool:
-    """Move a pending job to running unless an active job holds an overlapping tree; False when it must wait.
+def start(job_id: UUID, *, reason: str = "") -> bool:
+    """Move a pending or paused job to running unless another holds an overlapping tree; False when it must wait.
 
     Runs in the caller's transaction, which holds one lock for all jobs until it ends.
     """
@@ -32,7 +34,7 @@ def start(job_id: UUID) -> bool:
         Chore.objects.filter(pk=lock.pk).update(next_at=timezone.now())
         holder = _holder_of(job_id)
         if holder is None:
-            transitions.move(job_id, JobStatus.RUNNING)
+            transitions.move(job_id, JobStatus.RUNNING, reason=reason)
             return True
         _tell(job_id, holder)
         return False
@@ -40,7 +42,7 @@ def start(job_id: UUID) -> bool:
 
 def _holder_of(job_id: UUID) -> Job | None:
     for claim in JobClaim.objects.filter(job_id=job_id):
-        others = JobClaim.objects.filter(key=claim.key, job__status__in=_HOLDING).exclude(job_id=job_id)
+        others = JobClaim.objects.filter(_HOLDING, key=claim.key).exclude(job_id=job_id)
         for other in others.select_related("job"):
             if is_overlapping(claim.path, other.path):
                 return other.job

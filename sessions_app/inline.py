@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db.models import F
 
-from sessions_app import execution, leases, presence, transitions
+from sessions_app import claims, execution, leases, presence, transitions
 from sessions_app.delivery import WORK_QUEUE
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.presence import Presence
@@ -68,8 +68,9 @@ class InlineWorker:
         Shard.objects.filter(job_id=job_id, state=ShardState.QUEUED).update(
             state=ShardState.WAITING, attempt=F("attempt") + 1
         )
-        if job.status == JobStatus.PAUSED:
-            transitions.move(job_id, JobStatus.RUNNING, reason="Resumed in the terminal.")
+        if job.status == JobStatus.PAUSED and not claims.start(job_id, reason="Resumed in the terminal."):
+            Job.objects.filter(pk=job_id).update(executor="")
+            raise NotToBeAdopted("Another session writes to the same folder; go on when that one has ended.")
 
     def work_off(self, job_id: UUID) -> None:
         """Do the job until it ends, or until `stop`: then it is paused."""

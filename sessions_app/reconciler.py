@@ -7,7 +7,7 @@ from django.db import transaction
 
 from sessions_app import delivery, events, execution, leases, presence, transitions
 from sessions_app.models import Job, Shard, Worker
-from sessions_app.runners import NewEvent
+from sessions_app.runners import NewEvent, runner_class
 from sessions_app.states import (
     FINISHED,
     OPEN_SHARDS,
@@ -59,13 +59,21 @@ def _take_back(shard: Shard) -> None:
 
 
 def _free_from_dead_executors() -> None:
-    """Give jobs whose one worker is gone to all workers."""
+    """Give jobs whose one worker is gone to all workers; pause those that need that one."""
     gone = Job.objects.active().exclude(executor="").exclude(executor__in=Worker.objects.values("pk"))
-    for job_id in gone.values_list("pk", flat=True):
-        if gone.filter(pk=job_id).update(executor="") == 1:
-            text = "The process that did this session ended; the server's workers go on with it."
-            with transaction.atomic():
-                events.append(job_id, [NewEvent("log", {"level": "warning", "message": text})])
+    for job in gone.only("pk", "type", "params", "status"):
+        reason = runner_class(job.type).tie(job.pk, job.params)
+        with transaction.atomic():
+            if gone.filter(pk=job.pk, status=job.status).update(executor="") != 1:
+                continue
+            if job.status == JobStatus.PAUSED:
+                continue
+            if reason:
+                text = f"The process that did this session ended. {reason}"
+                transitions.move(job.pk, JobStatus.PAUSED, reason=text)
+            else:
+                text = "The process that did this session ended; the server's workers go on with it."
+                events.append(job.pk, [NewEvent("log", {"level": "warning", "message": text})])
 
 
 def _is_job_moving(shard: Shard) -> bool:

@@ -150,6 +150,11 @@ class Runner(ABC):
         return []
 
     @classmethod
+    def tie(cls, job_id: UUID, params: Json) -> str:
+        """Why only the process that took a job on can do it, and how to go on with it; empty when any worker can."""
+        return ""
+
+    @classmethod
     @abstractmethod
     def progress(cls, snapshot: Snapshot) -> Json:
         """The progress object of the HTTP contract; a pure function."""

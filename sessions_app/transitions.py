@@ -33,10 +33,11 @@ def move(job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, rea
     `outcome` is kept with a job that ends; its error, or `reason`, is the error message of a failed one.
     """
     with transaction.atomic():
-        before = Job.objects.filter(pk=job_id).values_list("status", flat=True).first()
+        found = Job.objects.filter(pk=job_id).values_list("status", "started_at").first()
+        before, started_at = found or (None, None)
         now = timezone.now()
         changes: dict[str, Any] = {"status": target, "updated_at": now}
-        if target == JobStatus.RUNNING and before == JobStatus.PENDING:
+        if target == JobStatus.RUNNING and started_at is None:
             changes["started_at"] = now
         if target in FINISHED:
             changes["completed_at"] = now

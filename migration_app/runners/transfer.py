@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from migration_app import endpoints, manifest
 from migration_app.endpoints import Side
@@ -12,7 +13,7 @@ from migration_app.engine.links import Way
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
 from migration_app.engine.transfer import SMALL_AT_ONCE, Done, Item, Pace, TransferBatch, transfer_items
 from migration_app.manifest import Row
-from migration_app.models import EntryAction, EntryState
+from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
@@ -34,6 +35,8 @@ from sessions_app.runners import (
 )
 from sessions_app.states import ShardKind, ShardState
 
+RESUME = ".venv/bin/python manage.py move --resume"
+"""The command that goes on with a job, before its id."""
 SHARD_ITEMS = 2000
 SHARD_BYTES = 256 * 10**6
 BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
@@ -194,6 +197,14 @@ class TransferRunner(Runner):
         if params["dry_run"]:
             return []
         return [Claim(params["claim"], params["destination_root"].rstrip("/"))]
+
+    @classmethod
+    def tie(cls, job_id: UUID, params: Json) -> str:
+        """One that signs in with what only the terminal has, such as its SSH agent, goes on in a terminal."""
+        sides = Endpoint.objects.filter(pk__in=(params["source"], params["destination"]))
+        if all(endpoints.has_secret(side) for side in sides.select_related("connection")):
+            return ""
+        return f"What it signed in with is not stored. Go on with: {RESUME} {job_id}"
 
     @classmethod
     def progress(cls, snapshot: Snapshot) -> Json:

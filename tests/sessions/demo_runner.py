@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.db import OperationalError
 
@@ -27,7 +28,7 @@ async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
 
 
 class DemoRunner(Runner):
-    """params: shards, steps, pause_s, fail, die and locked (a file that says it has happened before), claim."""
+    """params: shards, steps, pause_s, fail, die and locked (a file that says it has happened before), claim, tie."""
 
     type = "demo"
 
@@ -62,6 +63,10 @@ class DemoRunner(Runner):
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:
         return [Claim("demo", params["claim"])] if "claim" in params else []
+
+    @classmethod
+    def tie(cls, job_id: UUID, params: Json) -> str:
+        return params.get("tie", "")
 
     @classmethod
     def progress(cls, snapshot: Snapshot) -> Json:

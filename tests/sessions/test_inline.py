@@ -71,6 +71,44 @@ def test_job_of_a_dead_process_is_done_by_the_workers(submit_inline, work_off):
     assert "process that did this session ended" in job.events.filter(type="log").get().data["message"]
 
 
+def test_job_that_needs_its_process_is_paused_when_that_is_gone(submit_inline, work_off):
+    worker = InlineWorker()
+    job = submit_inline(worker, tie="Its key is with you. Go on yourself.", claim="/srv")
+    worker._presence.leave()
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.executor) == ("paused", "")
+    assert "ended. Its key is with you." in job.events.filter(type="state").get().data["reason"]
+    with InlineWorker() as other:
+        other.adopt(job.pk)
+        other.work_off(job.pk)
+    job.refresh_from_db()
+    assert job.status == "completed"
+
+
+def test_job_paused_while_it_waits_goes_on_in_its_turn_only(submit, submit_inline, work_off):
+    with InlineWorker() as worker, InlineWorker() as other:
+        first = submit(claim="/srv", shards=1)
+        work_off(1)
+        second = submit_inline(worker, claim="/srv/site", shards=1)
+        worker.stop()
+        worker.work_off(second.pk)
+        second.refresh_from_db()
+        assert (second.status, second.started_at) == ("paused", None)
+        watcher.is_draining = False
+        with pytest.raises(NotToBeAdopted, match="same folder"):
+            other.adopt(second.pk)
+        work_off()
+        first.refresh_from_db()
+        assert first.status == "completed"
+        other.adopt(second.pk)
+        other.work_off(second.pk)
+    second.refresh_from_db()
+    assert second.status == "completed"
+    assert second.started_at > first.completed_at
+
+
 def test_job_of_a_dead_process_can_be_adopted_where_no_worker_is(submit_inline):
     worker = InlineWorker()
     job = submit_inline(worker, shards=1, steps=2)

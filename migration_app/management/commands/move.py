@@ -18,6 +18,7 @@ from rich.console import Console
 from migration_app import endpoints
 from migration_app.host_keys import HostKeyNotTrusted, settle_host_key
 from migration_app.locations import BadLocation, parse_location
+from migration_app.runners.transfer import RESUME
 from migration_app.serializers import TransferRequestSerializer, validated
 from migration_app.submission import RequestMeta, submit_transfer
 from migration_app.terminal import (
@@ -220,7 +221,6 @@ class Command(BaseCommand):
                     self.stdout.write(planned_line(entry))
         if options["json"]:
             json_line(sys.stdout)(job_json(job))
-        resume = f".venv/bin/python manage.py move --resume {job.pk}"
         result = job.result or {}
         say = self.stderr.write if options["json"] else self.stdout.write
         if is_dry:
@@ -231,7 +231,7 @@ class Command(BaseCommand):
             say(f"Done: {summary(job.progress or {})}. {proof}")
             return 0
         if job.status == "paused":
-            say(f"Paused. Go on with: {resume}")
+            say(f"Paused. Go on with: {RESUME} {job.pk}")
             return INTERRUPTED
         if job.status in ("failed", "cancelled"):
             self.stderr.write(job.error_message or "The job was cancelled.")
