@@ -1,15 +1,17 @@
 """A job shown in a terminal: a bar that moves, plain lines in a pipe, or one JSON object a line."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 from uuid import UUID
 
 from django.db import connection
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from migration_app import manifest
 from migration_app.files import file_json
@@ -137,8 +139,7 @@ class PlainLines(Follower):
             self._print(line)
 
     def _print(self, line: str) -> None:
-        self._out.write(line + "\n")
-        self._out.flush()
+        print_line(self._out, line)
 
 
 class JsonLines(Follower):
@@ -162,6 +163,16 @@ class JsonLines(Follower):
             self._write({"event": "progress", "data": job.progress})
 
 
+class _TwoLines(Progress):
+    """The bar on a line of its own, so that it is one on a narrow terminal, too; below it what the counters say."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What rich draws."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["summary"], no_wrap=True, overflow="ellipsis")
+
+
 class Bar(Follower):
     """A bar with rate and time left; failures and notes above it."""
 
@@ -169,11 +180,10 @@ class Bar(Follower):
 
     def __init__(self, job_id: UUID, console: Console) -> None:
         super().__init__(job_id)
-        self._progress = Progress(
+        self._progress = _TwoLines(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>5.1f} %"),
-            TextColumn("{task.fields[summary]}"),
             console=console,
             expand=True,
             transient=True,
@@ -198,7 +208,7 @@ class Bar(Follower):
         """Move the bar; open while the total grows."""
         progress = job.progress or {}
         status = str(progress.get("status", job.status))
-        has_total = status in ("transferring", "verifying")
+        has_total = status not in ("initializing", "connecting", "scanning")
         self._progress.update(
             self._task,
             description=status,
@@ -208,13 +218,21 @@ class Bar(Follower):
         )
 
 
+def print_line(out: TextIO, line: str) -> None:
+    """Write a line, flushed. Where nobody reads any more, as behind `| head`, the work goes on unseen."""
+    try:
+        out.write(line + "\n")
+        out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
 def json_line(out: TextIO) -> Callable[[Json], None]:
     """A writer of one JSON object a line, flushed, safe for two threads."""
     lock = threading.Lock()
 
     def write(value: Json) -> None:
         with lock:
-            out.write(json.dumps(value) + "\n")
-            out.flush()
+            print_line(out, json.dumps(value))
 
     return write

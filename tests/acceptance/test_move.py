@@ -82,7 +82,7 @@ class Terminal:
         process = subprocess.Popen(
             [sys.executable, "-c", _TAKE_TERMINAL, *MOVE, *map(str, arguments)],
             cwd=ROOT,
-            env=machine.environment | {"TERM": "xterm-256color", "COLUMNS": "120"},
+            env=machine.environment | {"TERM": "xterm-256color", "COLUMNS": "80"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -266,6 +266,21 @@ def test_dry_run_lists_what_would_be_done_and_writes_nothing(bare_machine, tmp_p
     }
     assert lines[-1]["transfer_result"]["summary"]["create"] == 2
     assert digest(copy) == before
+
+
+def test_work_goes_on_when_nobody_reads_any_more(bare_machine, tmp_path):
+    site = small_tree(tmp_path / "site", folders=10, files=50)
+    with subprocess.Popen(
+        [*MOVE, site, tmp_path / "copy"],
+        cwd=ROOT,
+        env=bare_machine.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (0, b"")
+    assert digest(tmp_path / "copy") == digest(site)
 
 
 def test_options_reach_the_job(bare_machine, tmp_path):

@@ -1,11 +1,13 @@
 """`manage.py move`: the main job in the foreground."""
 
 import getpass
+import logging
 import os
 import signal
 import sys
 import threading
 from argparse import ArgumentParser, BooleanOptionalAction
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +32,7 @@ from migration_app.terminal import (
     planned_entries,
     planned_line,
     planned_summary,
+    print_line,
     summary,
 )
 from sessions_app import accounts
@@ -109,6 +112,8 @@ class Command(BaseCommand):
         places = [options[side] for side in SIDES if options[side] is not None]
         if len(places) != (0 if options["resume"] else len(SIDES)):
             raise CommandError("Give SOURCE and DESTINATION, or --resume JOB.", returncode=USAGE)
+        # What shards start and stop is for a server's log.
+        logging.getLogger("sessions_app").setLevel(logging.WARNING)
         owner = accounts.owner()
         body = None if options["resume"] else self._request(owner, options)
         with InlineWorker() as worker:
@@ -218,11 +223,11 @@ class Command(BaseCommand):
                 if options["json"]:
                     json_line(sys.stdout)({"event": "entry", "data": entry})
                 else:
-                    self.stdout.write(planned_line(entry))
+                    print_line(sys.stdout, planned_line(entry))
         if options["json"]:
             json_line(sys.stdout)(job_json(job))
         result = job.result or {}
-        say = self.stderr.write if options["json"] else self.stdout.write
+        say = partial(print_line, sys.stderr if options["json"] else sys.stdout)
         if is_dry:
             say(planned_summary(result["summary"]))
             return 0
