@@ -62,6 +62,11 @@ def words(name: str, separator: str | None = None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+def ssh_agent() -> str:
+    """The socket of the SSH agent, as OpenSSH's programs find it; empty when there is none."""
+    return os.environ.get("SSH_AUTH_SOCK", "")
+
+
 def bind_address() -> tuple[str, int]:
     """Host and port that the web server listens on; raises ImproperlyConfigured when malformed."""
     text = os.environ.get("HAULIER_BIND", "127.0.0.1:8080")

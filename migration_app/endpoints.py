@@ -89,6 +89,15 @@ def stored_for(owner: User, config: Json) -> Endpoint | None:
     return next((one for one in found.exclude(sealed="").order_by("-pk") if account(one) == wanted), None)
 
 
+def needs_agent(config: Json) -> bool:
+    """Whether a validated side names nothing to sign in with, so that only an SSH agent can."""
+    return (
+        config["protocol"] != "local"
+        and "connection" not in config
+        and not any(config[name] for name in ("password", "ssh_key"))
+    )
+
+
 def find_stored(owner: User, number: Any) -> Endpoint | None:
     """One of the owner's stored connections by its id as text; None for whatever is none."""
     if not (isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 19):
@@ -159,7 +168,7 @@ def _without_times(endpoint: Endpoint, root: str) -> "QuerySet[Endpoint]":
 
 def side(endpoint_id: int, root: str) -> Side:
     """The side that a job's parameters name. Raises Endpoint.DoesNotExist, secrets.CannotOpen."""
-    return side_at(Endpoint.objects.select_related("connection").get(pk=endpoint_id), root)
+    return side_at(Endpoint.objects.select_related("connection", "owner").get(pk=endpoint_id), root)
 
 
 def side_at(endpoint: Endpoint, root: str, *, asks_first: bool = False) -> Side:
@@ -174,12 +183,20 @@ def side_at(endpoint: Endpoint, root: str, *, asks_first: bool = False) -> Side:
         host=endpoint.host,
         port=endpoint.port,
         username=endpoint.username,
+        password=opened.get("password", ""),
+        ssh_key=opened.get("ssh_key", ""),
+        passphrase=opened.get("passphrase", ""),
+        agent="" if is_local else agent_of(endpoint.owner),
         host_keys=base.HostKeyPolicy() if is_local else _policy(endpoint, asks_first=asks_first),
         local_roots=tuple(settings.LOCAL_ROOTS) if is_local else (),
         forbidden=(str(settings.DATA_DIR),) if is_local else (),
-        **opened,
     )
     return Side(endpoint, address, root.encode())
+
+
+def agent_of(user: User) -> str:
+    """The SSH agent of this process, for owners alone: its keys are those of the person who started the server."""
+    return str(settings.SSH_AGENT) if user.is_owner else ""
 
 
 def _sealed(endpoint: Endpoint) -> str:

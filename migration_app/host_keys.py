@@ -7,7 +7,7 @@ from django.conf import settings
 
 from migration_app import endpoints, secrets
 from migration_app.storages.base import HostKey, Storage
-from migration_app.storages.errors import HostKeyRejected, StorageError
+from migration_app.storages.errors import AuthenticationFailed, HostKeyRejected, StorageError
 from migration_app.visits import visit
 from sessions_app.models import User
 
@@ -43,6 +43,23 @@ def settle_host_key(owner: User, config: Json, *, ask: Callable[[str], bool | No
         endpoints.pin(endpoint, key)
     except HostKeyRejected as error:
         raise HostKeyNotTrusted(str(error)) from None
+
+
+def lets_in(owner: User, config: Json) -> bool:
+    """Whether a server takes who we are, as far as that can be found out. What else is wrong is left to the job."""
+    side = endpoints.side_at(endpoints.unsaved(owner.pk, config), config["root_path"])
+
+    async def sign_in(storage: Storage) -> None:
+        await storage.connect()
+        await storage.close()
+
+    try:
+        visit(owner, side, sign_in)
+    except AuthenticationFailed:
+        return False
+    except StorageError:
+        return True
+    return True
 
 
 async def _shown_key(storage: Storage) -> HostKey | None:

@@ -10,6 +10,12 @@ pytest_plugins = ["tests.servers.fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_ssh_agent_of_who_runs_the_tests_is_asked() -> None:
+    """Tests that want an agent start one."""
+    settings.SSH_AGENT = ""
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_is_prepared_that_no_test_asks_for() -> None:
     """Every test client looked for all static files, every emptied database got its rows of permissions again.
 

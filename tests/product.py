@@ -110,7 +110,11 @@ class Product:
         self.port = free_port()
         self.headers: dict[str, str] = {}
         self.environment = (
-            {name: value for name, value in os.environ.items() if not name.startswith("HAULIER_")}
+            {
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("HAULIER_") and name != "SSH_AUTH_SOCK"
+            }
             | {
                 "HAULIER_DATA_DIR": str(folder / "data"),
                 "HAULIER_BIND": f"127.0.0.1:{self.port}",

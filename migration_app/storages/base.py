@@ -73,7 +73,11 @@ class Address:
     password: str = field(default="", repr=False)
     ssh_key: str = field(default="", repr=False)
     passphrase: str = field(default="", repr=False)
+    agent: str = ""
+    """Of sftp: the socket of an SSH agent, whose keys are tried where there is neither password nor key."""
     host_keys: HostKeyPolicy = HostKeyPolicy()
+    jump: "Address | None" = None
+    """Of sftp: the server to go through, and who we are there."""
     local_roots: tuple[str, ...] = ()
     """Of `local`: folders it may reach."""
     forbidden: tuple[str, ...] = ()
@@ -85,10 +89,12 @@ class Trace:
     """How a connection comes about, for who wants to see: filled while it is made, also by one that fails."""
 
     reached: dict[str, float] = field(default_factory=dict)
-    """When each stage was over, by the clock of `time.monotonic`, in their order; of SFTP: name, port, handshake,
-    host_key, login, session."""
+    """When each stage was over, by the clock of `time.monotonic`, in their order; of SFTP: name (or jump, where the
+    way goes through another server), port, handshake, host_key, login, session."""
     host_key: HostKey | None = None
     """The last one that was shown, taken or not."""
+    jump_host_key: HostKey | None = None
+    """The same of the server that the way goes through."""
 
     def reach(self, stage: str) -> None:
         """A stage is over; one that is reached again starts the rest over, as a second attempt does."""
@@ -197,6 +203,8 @@ class Storage(ABC):
         self.capabilities = Capabilities()
         self.host_key: HostKey | None = None
         """Of an SSH server, once connected."""
+        self.jump_host_key: HostKey | None = None
+        """Of the server that the way goes through, likewise."""
         self.trace = Trace()
 
     @property

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from migration_app import visits
+from migration_app import probing, visits
 from migration_app.endpoints import Side
 from migration_app.models import Endpoint, HostKey
 from migration_app.storages.base import Address
-from sessions_app.models import User
+from sessions_app import accounts
+from sessions_app.models import Role, User
+from tests.servers.agent import ssh_agent
 from tests.servers.openssh import OpenSshServer
 
 pytestmark = pytest.mark.slow
@@ -125,6 +127,17 @@ def test_failure_names_its_stage(
     assert found["error_message"] in found["verdict"]
     assert "hunter" not in str(found)
     assert not HostKey.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_agent_is_for_owners_alone(openssh: OpenSshServer, tmp_path: Path, settings: Any) -> None:
+    operator = User.objects.create(username="op", role=Role.OPERATOR)
+    body = conn(openssh, tmp_path, ssh_key="")
+    with ssh_agent(openssh.private_key) as agent:
+        settings.SSH_AGENT = agent.socket
+        assert probing.probe(accounts.owner(), body)["success"]
+        refused = probing.probe(operator, body)
+    assert refused["error_message"].endswith("in without a password or key.")
 
 
 def test_changed_key_is_refused_and_both_are_shown(

@@ -18,6 +18,7 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.registry import open_storage
 from migration_app.storages.sftp import connection
+from tests.servers.agent import ssh_agent
 from tests.servers.misbehaving import OpenServer, misbehaving
 from tests.servers.openssh import OpenSshServer
 from tests.storages.places import sftp_address
@@ -194,6 +195,32 @@ def test_keys_of_our_own_account_are_never_used(
     assert "without a password or key" in complaint(sftp_address(openssh, ssh_key=""), AuthenticationFailed)
 
 
+# An agent
+
+
+def test_keys_of_an_agent_are_tried_where_nothing_else_is_given(openssh: OpenSshServer) -> None:
+    other = asyncssh.generate_private_key("ssh-rsa").export_private_key("openssh").decode()
+    with ssh_agent(other, openssh.private_key) as agent:
+        connect(sftp_address(openssh, ssh_key="", agent=agent.socket))
+        said = complaint(
+            sftp_address(openssh, ssh_key="", password="wrong", agent=agent.socket), AuthenticationFailed
+        )
+        assert said.endswith("in with this password.")
+        said = complaint(sftp_address(openssh, ssh_key=other, agent=agent.socket), AuthenticationFailed)
+        assert said.endswith("in with this key.")
+
+
+def test_agent_without_the_right_key_is_told(openssh: OpenSshServer) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519").export_private_key("openssh").decode()
+    with ssh_agent() as agent:
+        address = sftp_address(openssh, ssh_key="", agent=agent.socket)
+        said = complaint(address, AuthenticationFailed)
+        assert said.endswith("in without a password or key, and the SSH agent holds no key.")
+        agent.add(other)
+        assert complaint(address, AuthenticationFailed).endswith("in with a key of the SSH agent.")
+    assert complaint(address, AuthenticationFailed).endswith("and the SSH agent does not answer.")
+
+
 # Passwords
 
 
@@ -236,14 +263,30 @@ class _TwoFactorServer(_AskingServer):
     prompts = [("Password: ", False), ("Code: ", True)]
 
 
+class _SecondQuestionServer(_AskingServer):
+    """Asks for a code when the password was right, as servers with a second factor do."""
+
+    def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Any:
+        right = super().validate_kbdint_response(username, responses)
+        return ("", "", "", [("One-time\ncode: ", False)]) if right else False
+
+
+class _InsistingServer(_AskingServer):
+    """Asks for the password again when it was wrong."""
+
+    def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> Any:
+        right = super().validate_kbdint_response(username, responses)
+        return right or ("", "Try again", "", self.prompts)
+
+
 @pytest.mark.parametrize("server_class", [_PasswordServer, _AskingServer])
 def test_password_is_taken_in_either_way(server_class: type[OpenServer]) -> None:
     attempt(server_class, lambda address: address)
 
 
-@pytest.mark.parametrize("server_class", [_PasswordServer, _AskingServer, _TwoFactorServer])
+@pytest.mark.parametrize("server_class", [_PasswordServer, _AskingServer, _InsistingServer])
 def test_wrong_password_is_told_and_not_tried_for_ever(server_class: type[OpenServer]) -> None:
-    _AskingServer.asked = _TwoFactorServer.asked = 0
+    _AskingServer.asked = _InsistingServer.asked = 0
     with pytest.raises(AuthenticationFailed) as caught:
         attempt(
             server_class, lambda address: Address("sftp", address.host, address.port, "somebody", "wrong")
@@ -251,7 +294,18 @@ def test_wrong_password_is_told_and_not_tried_for_ever(server_class: type[OpenSe
     assert str(caught.value).endswith("does not let user 'somebody' in with this password.")
     assert "wrong" not in str(caught.value)
     assert _AskingServer.asked <= 1
-    assert _TwoFactorServer.asked <= 1
+    assert _InsistingServer.asked <= 1
+
+
+@pytest.mark.parametrize(
+    ("server_class", "asked"),
+    [(_TwoFactorServer, "“Password:”, “Code:”"), (_SecondQuestionServer, "“One-time code:”")],
+)
+def test_second_question_is_told(server_class: type[OpenServer], asked: str) -> None:
+    with pytest.raises(AuthenticationFailed) as caught:
+        attempt(server_class, lambda address: address)
+    assert f"asks user 'somebody' for more than a password: {asked}." in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def attempt(server_class: type[OpenServer], change: Callable[[Address], Address]) -> None:

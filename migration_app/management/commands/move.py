@@ -13,12 +13,13 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rest_framework.exceptions import ValidationError
 from rich.console import Console
 
 from migration_app import endpoints
-from migration_app.host_keys import HostKeyNotTrusted, settle_host_key
+from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_key
 from migration_app.locations import BadLocation, parse_location
 from migration_app.runners.transfer import RESUME
 from migration_app.serializers import TransferRequestSerializer, validated
@@ -163,6 +164,9 @@ class Command(BaseCommand):
                     settle_host_key(owner, request[field], ask=self._ask)
             except HostKeyNotTrusted as error:
                 raise CommandError(str(error), returncode=USAGE) from None
+        for side, field in SIDES.items():
+            if endpoints.needs_agent(request[field]) and not lets_in(owner, request[field]):
+                body[field] |= self._prompted(side, body[field])
         return body
 
     def _submit(self, worker: InlineWorker, owner: User, body: Json) -> UUID:
@@ -187,17 +191,20 @@ class Command(BaseCommand):
         name = f"HAULIER_{side.upper()}_PASSWORD"
         if name in os.environ:
             return conn | {"password": os.environ[name]}
-        if endpoints.stored_for(owner, conn) is not None:
+        # An agent is tried when the host's key is settled.
+        if endpoints.stored_for(owner, conn) is not None or settings.SSH_AGENT:
             return conn
+        return conn | self._prompted(side, conn)
+
+    def _prompted(self, side: str, conn: Json) -> Json:
         if sys.stdin.isatty():
             try:
-                return conn | {
-                    "password": getpass.getpass(f"Password of {conn['username']}@{conn['host']}: ")
-                }
+                return {"password": getpass.getpass(f"Password of {conn['username']}@{conn['host']}: ")}
             except EOFError:
                 self.stderr.write("")
         raise CommandError(
-            f"The {side} needs --{side}-key FILE, a password in {name}, or a stored connection.",
+            f"The {side} needs --{side}-key FILE, a password in HAULIER_{side.upper()}_PASSWORD, "
+            "a stored connection, or a key in the SSH agent.",
             returncode=USAGE,
         )
 

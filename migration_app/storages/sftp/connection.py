@@ -1,14 +1,15 @@
 """Connecting: host key, authentication, the SFTP subsystem; everything that can go wrong in one clear sentence."""
 
 import asyncio
-import base64
 import secrets
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import asyncssh
 
-from migration_app.storages.base import CONNECT_S, Address, Guard, HostKey, HostKeyPolicy, Trace
+from migration_app.storages.base import CONNECT_S, Address, Guard, HostKey, Trace
 from migration_app.storages.errors import (
     AuthenticationFailed,
     ConnectFailed,
@@ -17,6 +18,7 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.names import shown
 from migration_app.storages.sftp.guarded_socket import GuardedSocket, connect_socket
+from migration_app.storages.sftp.identity import Identity, identity_of
 from migration_app.storages.sftp.packets import MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, readable
 
@@ -25,6 +27,7 @@ CHANNEL_WINDOW = 16 * 1024 * 1024
 LARGEST_PACKET = 128 * 1024
 SHELL_S = 3.0
 MOST_SAID = 64 * 1024
+LONGEST_QUESTION = 200
 # With AES-NI a third faster than chacha20, which OpenSSH would prefer.
 CIPHERS = (
     "aes128-gcm@openssh.com",
@@ -46,21 +49,50 @@ _family_of: dict[str, tuple[str, ...]] = {}
 """Of fingerprints that were asked for and found: spares the next connection the search."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A server to sign in at, and how to get there."""
+
+    address: Address
+    guard: Guard
+    trace: Trace
+    via: asyncssh.SSHClientConnection | None = None
+    """Signed in at the jump host, where there is one."""
+    is_jump: bool = False
+
+    @property
+    def port(self) -> int:
+        """The one that is meant."""
+        return self.address.port or DEFAULT_PORT
+
+    @property
+    def where(self) -> str:
+        """The server for people."""
+        host = shown(self.address.host)
+        where = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return f"{where} (the jump host)" if self.is_jump else where
+
+
 class _Client(asyncssh.SSHClient):
     """Judges the host key, and gives the password to servers that ask for it as one of several questions."""
 
-    def __init__(self, where: str, address: Address, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, server: _Server) -> None:
         self.host_key: HostKey | None = None
         self.refusal: HostKeyRejected | None = None
-        self._where = where
-        self._policy: HostKeyPolicy = address.host_keys
-        self._password = address.password
-        self._is_password_told = False
+        self.unanswered = ""
+        """The questions that no password is the answer to, for people."""
+        self._server = server
+        self._password = server.address.password
+        self._answered: Sequence[tuple[str, bool]] | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """The server can be reached."""
+        if self._server.via is not None:
+            self._server.trace.reach("port")
 
     def kbdint_auth_requested(self) -> str | None:
         """Whether questions may be asked; many servers take passwords in this way only."""
-        return "" if self._password and not self._is_password_told else None
+        return "" if self._password and self._answered is None and not self.unanswered else None
 
     def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
@@ -68,84 +100,116 @@ class _Client(asyncssh.SSHClient):
         """Answer the question for the password, in whatever language, once; nothing else can be answered."""
         if not prompts:
             return []
-        if len(prompts) != 1 or prompts[0][1] or self._is_password_told:
+        if prompts == self._answered:
+            # Asked again: it was the wrong one.
             return None
-        self._is_password_told = True
+        if len(prompts) != 1 or prompts[0][1] or self._answered is not None:
+            asked = ", ".join(f"“{readable(text.strip())}”" for text, _ in prompts)
+            self.unanswered = asked[:LONGEST_QUESTION]
+            return None
+        self._answered = prompts
         return [self._password]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Whether the key is taken; asyncssh asks before it authenticates."""
-        algorithm = key.get_algorithm()
-        self.host_key = self.trace.host_key = HostKey(algorithm, key.get_fingerprint("sha256"))
-        self.trace.reach("handshake")
+        trace = self._server.trace
+        self.host_key = trace.host_key = HostKey(key.get_algorithm(), key.get_fingerprint("sha256"))
+        trace.reach("handshake")
         sentence = self._objection(self.host_key)
         self.refusal = HostKeyRejected(sentence) if sentence else None
         if self.refusal is None:
-            self.trace.reach("host_key")
+            trace.reach("host_key")
         return self.refusal is None
 
     def auth_completed(self) -> None:
         """The server has let us in."""
-        self.trace.reach("login")
+        self._server.trace.reach("login")
 
     def _objection(self, key: HostKey) -> str:
-        policy, found = self._policy, f"{key.algorithm} {key.fingerprint}"
+        policy, where = self._server.address.host_keys, self._server.where
+        found = f"{key.algorithm} {key.fingerprint}"
         if policy.demanded is not None:
             if key.fingerprint != policy.demanded:
-                return f"The host key of {self._where} is {found}, not the demanded {policy.demanded}."
+                return f"The host key of {where} is {found}, not the demanded {policy.demanded}."
             return ""
         if policy.pinned is not None:
             if key.fingerprint != policy.pinned:
                 return (
-                    f"The host key of {self._where} has changed: it was {policy.pinned}, now it is {found}. "
+                    f"The host key of {where} has changed: it was {policy.pinned}, now it is {found}. "
                     "Somebody may be in between, or the server was set up anew."
                 )
             return ""
-        return f"The host key of {self._where} is unknown: {found}." if policy.is_strict else ""
+        return f"The host key of {where} is unknown: {found}." if policy.is_strict else ""
+
+
+class _Tunnel:
+    """The connection to a jump host, which ends with the one that goes through it, and at once."""
+
+    def __init__(self, via: asyncssh.SSHClientConnection) -> None:
+        self._via = via
+
+    def close(self) -> None:
+        """See asyncssh's tunnels."""
+        self._via.abort()
+
+    async def wait_closed(self) -> None:
+        """See asyncssh's tunnels."""
+        await self._via.wait_closed()
 
 
 async def open_wire(
     address: Address, guard: Guard, trace: Trace
-) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
-    """Connect and start SFTP within CONNECT_S.
+) -> tuple[asyncssh.SSHClientConnection, SftpWire]:
+    """Connect, through the jump host where there is one, and start SFTP, all within CONNECT_S.
 
     Raises ConnectFailed, AuthenticationFailed or HostKeyRejected.
     """
-    port = address.port or DEFAULT_PORT
-    host = shown(address.host)
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            keys = await _keys(address)
-            return await _find_key(address, port, where, keys, guard, trace)
-    except Exception as error:
-        raise _translated(error, address, where) from error
+    server = _Server(address, guard, trace)
+    with ExitStack() as opened:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                if address.jump is not None:
+                    server = _Server(address.jump, guard, Trace(), is_jump=True)
+                    try:
+                        via = await _sign_in(server)
+                    finally:
+                        trace.jump_host_key = server.trace.host_key
+                    opened.callback(via.abort)
+                    trace.reach("jump")
+                    server = _Server(address, guard, trace, via)
+                connection = await _sign_in(server)
+                opened.callback(connection.abort)
+                if server.via is not None:
+                    connection.set_tunnel(_Tunnel(server.via))
+                wire = await _start(connection, server.where, guard)
+        except Exception as error:
+            raise _translated(error, server) from error
+        trace.reach("session")
+        opened.pop_all()
+    return connection, wire
 
 
-async def _find_key(
-    address: Address,
-    port: int,
-    where: str,
-    keys: list[asyncssh.SSHKey] | None,
-    guard: Guard,
-    trace: Trace,
-) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
+async def _sign_in(server: _Server) -> asyncssh.SSHClientConnection:
+    async with identity_of(server.address) as identity:
+        return await _find_key(server, identity)
+
+
+async def _find_key(server: _Server, identity: Identity) -> asyncssh.SSHClientConnection:
     """Connect; when one key is wanted and the server shows another, see whether it has that one too.
 
     A server shows one key, of the algorithm agreed on, and a fingerprint does not tell its algorithm.
     """
-    wanted = address.host_keys.demanded or address.host_keys.pinned
+    trace = server.trace
+    wanted = server.address.host_keys.demanded or server.address.host_keys.pinned
     known = _family_of.get(wanted) if wanted else None
-    client = _Client(where, address, trace)
+    client = _Client(server)
     try:
-        found = await _attempt(
-            address, port, where, keys, guard, client, [known] if known else [*KEY_FAMILIES]
-        )
+        found = await _attempt(server, identity, client, [known] if known else [*KEY_FAMILIES])
     except _NO_SUCH_KEY:
         if wanted is None or _family_of.pop(wanted, None) is None:
             raise
         # The server has no key of that family any more: the refusal should name the one that it has.
-        return await _find_key(address, port, where, keys, guard, trace)
+        return await _find_key(server, identity)
     except HostKeyRejected as refusal:
         seen, reached = client.host_key, dict(trace.reached)
         if wanted is None or seen is None:
@@ -154,8 +218,7 @@ async def _find_key(
             if family == known or seen.algorithm in family:
                 continue
             try:
-                other = _Client(where, address, trace)
-                found = await _attempt(address, port, where, keys, guard, other, [family])
+                found = await _attempt(server, identity, _Client(server), [family])
             except (HostKeyRejected, *_NO_SUCH_KEY):
                 continue  # another key, or none of this family
             _family_of[wanted] = family
@@ -166,24 +229,20 @@ async def _find_key(
 
 
 async def _attempt(
-    address: Address,
-    port: int,
-    where: str,
-    keys: list[asyncssh.SSHKey] | None,
-    guard: Guard,
-    client: _Client,
-    families: list[tuple[str, ...]],
-) -> tuple[asyncssh.SSHClientConnection, SftpWire, HostKey | None]:
-    connection: asyncssh.SSHClientConnection | None = None
+    server: _Server, identity: Identity, client: _Client, families: list[tuple[str, ...]]
+) -> asyncssh.SSHClientConnection:
+    address = server.address
     link: GuardedSocket | None = None
     try:
-        link = await connect_socket(address.host, port, guard, client.trace.reach)
-        connection = await asyncssh.connect(
+        if server.via is None:
+            link = await connect_socket(address.host, server.port, server.guard, server.trace.reach)
+        return await asyncssh.connect(
             address.host,
-            port,
+            server.port,
             sock=link,
+            tunnel=server.via or (),
             client_factory=lambda: client,
-            # Nothing of the account that Haulier runs under: no ~/.ssh, no agent, no known hosts.
+            # Nothing of the account that Haulier runs under: no ~/.ssh, no known hosts, no agent but the one given.
             config=None,
             known_hosts=([], [], []),
             server_host_key_algs=[algorithm for family in families for algorithm in family],
@@ -191,7 +250,7 @@ async def _attempt(
             gss_host=None,
             username=address.username,
             password=address.password or None,
-            client_keys=keys,
+            client_keys=identity.keys or None,
             encryption_algs=CIPHERS,
             compression_algs=None,
             keepalive_interval=15,
@@ -199,46 +258,25 @@ async def _attempt(
             connect_timeout=2 * CONNECT_S,
             login_timeout=2 * CONNECT_S,
         )
-        wire = await _start(connection, where, guard)
-        client.trace.reach("session")
     except BaseException as error:
-        if connection is not None:
-            connection.abort()
-        elif link is not None:
+        if link is not None:
             link.close()
-        if client.refusal is not None and isinstance(error, Exception):
-            raise client.refusal from error
+        if isinstance(error, Exception):
+            if client.refusal is not None:
+                raise client.refusal from error
+            if isinstance(error, asyncssh.PermissionDenied):
+                raise AuthenticationFailed(_refusal(server, identity, client)) from error
         raise
-    return connection, wire, client.host_key
 
 
-async def _keys(address: Address) -> list[asyncssh.SSHKey] | None:
-    if not address.ssh_key:
-        return None
-    # What is pasted into a form often ends its lines as Windows does, or lacks the last end.
-    text = "\n".join(address.ssh_key.split("\r\n")).strip() + "\n"
-    try:
-        # A passphrase is slow to try by design, and how slow is the key's own choice.
-        key = await asyncio.to_thread(asyncssh.import_private_key, text, address.passphrase or None)
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        if _is_encrypted(text):
-            reason = "has another passphrase" if address.passphrase else "needs a passphrase"
-            raise AuthenticationFailed(f"The private key {reason}.") from None
-        raise AuthenticationFailed("The text given as private key is none that can be read.") from None
-    return [key]
-
-
-def _is_encrypted(text: str) -> bool:
-    """Whether a private key wants a passphrase; asyncssh's errors do not tell that apart."""
-    lines = text.splitlines()
-    if any("ENCRYPTED" in line for line in lines[:3]):
-        return True
-    try:
-        data = base64.b64decode("".join(line for line in lines if not line.startswith("-")))
-    except ValueError:
-        return False
-    # OpenSSH's PROTOCOL.key: a magic word, then the name of the cipher.
-    return data.startswith(b"openssh-key-v1\0") and not data[15:].startswith(b"\0\0\0\4none")
+def _refusal(server: _Server, identity: Identity, client: _Client) -> str:
+    user = f"user {server.address.username!r}"
+    if client.unanswered:
+        return (
+            f"{server.where} asks {user} for more than a password: {client.unanswered}. "
+            "Only a password can be given: use a key, or an account without a second question."
+        )
+    return f"{server.where} does not let {user} in {identity.said}."
 
 
 async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Guard) -> SftpWire:
@@ -259,13 +297,15 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
     return wire
 
 
-def _translated(error: Exception, address: Address, where: str) -> StorageError:
+def _translated(error: Exception, server: _Server) -> StorageError:
+    where = server.where
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, asyncssh.PermissionDenied):
-        tried = [name for name, given in (("password", address.password), ("key", address.ssh_key)) if given]
-        with_what = f"with this {' and '.join(tried)}" if tried else "without a password or key"
-        return AuthenticationFailed(f"{where} does not let user {address.username!r} in {with_what}.")
+    if isinstance(error, asyncssh.ChannelOpenError) and server.address.jump is not None:
+        jump = _Server(server.address.jump, server.guard, server.trace, is_jump=True).where
+        if error.code == asyncssh.OPEN_CONNECT_FAILED:
+            return ConnectFailed(f"{where} cannot be reached from {jump}: {readable(error.reason)}.")
+        return ConnectFailed(f"{jump} lets this account in but forwards nothing to {where}.")
     if isinstance(error, TimeoutError):
         return ConnectFailed(f"{where} did not answer within {CONNECT_S:.0f} s.")
     if isinstance(error, socket.gaierror):
