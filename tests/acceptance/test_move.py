@@ -136,6 +136,10 @@ def test_unknown_host_key_is_not_taken_by_a_script(machine, host, address, key_f
     assert done.returncode == 2
     assert host.fingerprint in done.stderr
     assert "--accept-new-host-key" in done.stderr
+    accepting = ["--destination-key", key_file, "--accept-new-host-key"]
+    strict = move(machine, site, address(tmp_path / "host"), *accepting, HAULIER_HOST_KEYS="strict")
+    assert strict.returncode == 1
+    assert f"is unknown: ssh-ed25519 {host.fingerprint}" in strict.stderr
     assert not (tmp_path / "host").exists()
 
 
@@ -162,7 +166,7 @@ def slow_site(tmp_path):
     return root
 
 
-def test_bar_ctrl_c_and_resume_in_a_terminal(machine, address, key_file, slow_site, tmp_path):
+def test_bar_ctrl_c_kill_and_resume_in_a_terminal(machine, address, key_file, slow_site, tmp_path):
     terminal = Terminal(
         machine,
         slow_site,
@@ -177,8 +181,17 @@ def test_bar_ctrl_c_and_resume_in_a_terminal(machine, address, key_file, slow_si
     assert "━" in terminal.text
     resume = re.search(r"manage\.py move --resume ([0-9a-f-]{36})", terminal.text)
     assert resume, terminal.text
-    there = len(list((tmp_path / "host").rglob("file*")))
+
+    def arrived():
+        return len(list((tmp_path / "host").rglob("file*")))
+
+    there = arrived()
     assert 0 < there < 6000
+    killed = Terminal(machine, "--resume", resume[1])
+    until(lambda: arrived() > there + 500)
+    killed.process.kill()
+    killed.wait()
+    assert arrived() < 6000
     done = move(machine, "--resume", resume[1])
     assert done.returncode == 0, done.stderr
     assert differences(slow_site, tmp_path / "host") == ""
