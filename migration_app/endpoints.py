@@ -252,6 +252,12 @@ def pinned_key(endpoint: Endpoint) -> HostKey | None:
     return found
 
 
+def takes_any_key(endpoint: Endpoint) -> bool:
+    """Whether the key that a server shows next would be pinned unseen."""
+    is_sftp = endpoint.protocol == "sftp"
+    return is_sftp and not endpoint.options.get("host_key") and not _pins(endpoint).exists()
+
+
 def forget_pin(stored: Endpoint) -> None:
     """Forget the pinned key of a connection's server, unless another connection of the owner goes there."""
     if stored.protocol == "local":

@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from rest_framework.exceptions import ValidationError
 
+from migration_app import contacts
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.rows import rows_of
 from migration_app.pages.wording import plural
@@ -102,6 +103,13 @@ def again(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """Start the same job again; where that cannot be, its form, filled in but for the secrets."""
     job = get_object_or_404(Job.objects.owned_by(request.user), pk=job_id, type__in=SIDES)
     form = f"{reverse(f'new-{job.type}')}?{urlencode({'from': str(job.pk)})}"
+    unseen = contacts.unseen(contacts.sides_of(job))
+    if unseen is not None:
+        messages.info(
+            request,
+            f"Nobody has vouched for the host key of {unseen.server}: it is shown before the job starts.",
+        )
+        return redirect(form)
     try:
         key = f"again {job.pk} {request.POST['key']}" if request.POST.get("key") else None
         new = repeat(job, request.user, RequestMeta.of(request, idempotency_key=key))

@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from migration_app import contacts
 from migration_app.pages.badges import title_of
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.job_view import JobView, line_of
@@ -72,6 +73,13 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
 def verify(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """Compare what a transfer copied, by content, in a job of its own."""
     found = _job(request, job_id)
+    unseen = contacts.unseen(contacts.sides_of(found))
+    if unseen is not None:
+        messages.error(
+            request,
+            f"Nobody has vouched for the host key of {unseen.server}: test a connection to it, which shows the key.",
+        )
+        return redirect("job", found.pk)
     try:
         started, _ = submit_verify(request.user, found, RequestMeta.of(request))
     except CannotVerify as error:

@@ -11,13 +11,24 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from rest_framework.exceptions import ValidationError
 
-from migration_app import endpoints
+from migration_app import contacts, endpoints
+from migration_app.contacts import Contact
 from migration_app.endpoints import SECRETS
+from migration_app.pages import drafts
 from migration_app.pages.forms import OptionsForm, ScanOptionsForm, SideForm, TransferOptionsForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values
 from migration_app.pages.rows import rows_of
+from migration_app.serializers import (
+    ScanRequestSerializer,
+    StrictSerializer,
+    TransferRequestSerializer,
+    validated,
+)
+from migration_app.storages.base import HostKey
+from migration_app.storages.errors import HostKeyRejected
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from migration_app.visits import Busy
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import flatten
@@ -41,6 +52,7 @@ class JobForm:
     sides: ClassVar[dict[str, str]]
     """The request's field for each side, with its heading."""
     patterns_field: ClassVar[str]
+    serializer: ClassVar[type[StrictSerializer]]
     submit: ClassVar[Callable[..., tuple[Job, bool]]]
 
     def __init__(self, request: SignedRequest, first: Json | None = None) -> None:
@@ -55,10 +67,20 @@ class JobForm:
         for form in (*self.connections.values(), self.options):
             self._fill(form, request.GET)
         self._request = request
+        self._word = request.POST.get("draft") or request.GET.get("draft", "")
+        self.draft = drafts.find(request, self._word)
+        self.drops_secrets = False
+        self.asked: dict[str, Contact] = {}
+        """The sides whose server shows a key that nobody knows; a person is asked before anything starts."""
 
     @property
     def fieldsets(self) -> list[tuple[str, str, SideForm]]:
-        """Heading, name and form of each side."""
+        """Heading, name and form of each side, which says what is kept of it."""
+        for name, kept in self.draft.sides.items():
+            for secret in kept["secrets"]:
+                self.connections[name][
+                    secret
+                ].help_text = "Entered before and kept. Leave this empty to use it."
         return [(heading, name, self.connections[name]) for name, heading in self.sides.items()]
 
     def _fill(self, form: forms.Form, query: QueryDict) -> None:
@@ -78,7 +100,20 @@ class JobForm:
                     sent = "on" if sent else "off"
                 if sent and name not in NOT_KEPT:
                     found[form.add_prefix(name)] = sent
-        return urlencode(found)
+        return urlencode(found | ({"draft": self.draft.word} if self.draft.word else {}))
+
+    def hidden(self) -> list[tuple[str, str]]:
+        """What was entered, without secrets, for a page that stands between the form and the job."""
+        forms_ = (*self.connections.values(), self.options)
+        names = {form.add_prefix(name) for form in forms_ for name in form.fields if name not in SECRETS}
+        found = [(name, value) for name in sorted(names) for value in self._request.POST.getlist(name)]
+        return [*found, ("draft", self.draft.word)]
+
+    @property
+    def shown_keys(self) -> list[Contact]:
+        """The servers to ask about, each once."""
+        found = {(one.endpoint.host, one.endpoint.port, one.unknown_key): one for one in self.asked.values()}
+        return list(found.values())
 
     def folders_address(self) -> str:
         """Where to choose a folder of the stored connection whose button was pressed; empty when none was."""
@@ -90,6 +125,7 @@ class JobForm:
         stored = endpoints.find_stored(self._request.user, read(side.add_prefix("connection")))
         if stored is None:
             return ""
+        self._keep_secrets()
         place = {"path": read(side.add_prefix("root_path"), ""), "for": self.action, "side": name}
         address = reverse("browse-connection", args=[stored.pk])
         return f"{address}?{urlencode(place | {'keep': self.kept()})}"
@@ -108,18 +144,16 @@ class JobForm:
                 found += [(label, place, str(message)) for message in messages]
         return found
 
-    @property
-    def drops_secrets(self) -> bool:
-        """Whether a secret was sent, which the page does not give back."""
-        return any(side.cleaned_data.get(name) for side in self.connections.values() for name in SECRETS)
-
     def is_valid(self) -> bool:
         """Whether the texts can be handed on; all are asked, so that all errors show at once."""
         return all([form.is_valid() for form in (*self.connections.values(), self.options)])  # noqa: C419 - every one
 
     def data(self) -> Json:
         """The request's body, as the HTTP contract has it."""
-        found: Json = {name: form.connection_data() for name, form in self.connections.items()}
+        found: Json = {}
+        for name, form in self.connections.items():
+            conn = form.connection_data()
+            found[name] = conn | (self.draft.secrets_of(name, conn) if _is_typed(conn) else {})
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
@@ -128,21 +162,105 @@ class JobForm:
         return found | {self.patterns_field: self.options.patterns()}
 
     def start(self) -> Job | None:
-        """The job, or None with the errors beside their fields."""
+        """The job, or None with errors beside their fields, or with `asked` host keys."""
+        if (earlier := self._earlier()) is not None and "trust" in self._request.POST:
+            # A second press of the answer; its draft is gone.
+            return earlier
+        self._keep_secrets()
         if not self.is_valid():
             return None
-        meta = RequestMeta.of(self._request, idempotency_key=self.options.cleaned_data["key"] or None)
+        data = self.data()
         try:
-            return type(self).submit(self._request.user, self.data(), meta)[0]
+            meta = RequestMeta.of(self._request, idempotency_key=self.options.cleaned_data["key"] or None)
+            configs = validated(self.serializer, self._request.user, data)
+            if earlier is None and not self._knows_servers(
+                data, {name: configs[name] for name in self.connections}
+            ):
+                return None
+            job = type(self).submit(self._request.user, data, meta)[0]
         except ValidationError as error:
             self._take(flatten(error.detail))
+            self._forget_misdirected()
         except IdempotencyConflict:
             self._renew_key()
             self.options.add_error(
                 None,
                 "This form has started another job already. Press the button again to start this one too.",
             )
+        else:
+            drafts.drop(self._request, self.draft)
+            return job
         return None
+
+    def _earlier(self) -> Job | None:
+        """The job that this form has made already."""
+        key = self._request.POST.get(self.options.add_prefix("key"))
+        return Job.objects.owned_by(self._request.user).filter(idempotency_key=key).first() if key else None
+
+    def _keep_secrets(self) -> None:
+        """Put the secrets that were sent into the draft; ask anew for those of another account."""
+        for name, form in self.connections.items():
+            form.is_valid()
+            conn = form.connection_data()
+            if not _is_typed(conn):
+                continue
+            is_gone = self.draft.forget_others(name, conn) or bool(self._word and not self.draft.word)
+            if is_gone and not any(conn.get(secret) for secret in SECRETS):
+                form.add_error("password", "Enter it again: it is not kept for another server or user.")
+            self.draft.keep(name, conn)
+        drafts.save(self._request, self.draft)
+
+    def _forget_misdirected(self) -> None:
+        """Forget the secrets of an account that is none; they are kept for one account and no other."""
+        for name, form in self.connections.items():
+            if {"host", "port", "username"} & set(form.errors) and name in self.draft.sides:
+                del self.draft.sides[name]
+                self.drops_secrets = True
+        drafts.save(self._request, self.draft)
+
+    def _knows_servers(self, data: Json, configs: dict[str, Json]) -> bool:
+        """Whether every server is there and shows the key that it should; else errors or `asked` say what is wrong."""
+        self._trust(data, configs)
+        try:
+            found = contacts.look(self._request.user, configs)
+        except Busy as busy:
+            self.options.add_error(None, str(busy.detail))
+            return False
+        for name, contact in found.items():
+            if contact.error:
+                self.connections[name].add_error(_server_field(data[name]), contact.error)
+        if any(contact.error for contact in found.values()):
+            return False
+        self.asked = {name: contact for name, contact in found.items() if contact.unknown_key is not None}
+        self.draft.keys = {
+            name: {
+                "host": contact.endpoint.host,
+                "port": contact.endpoint.port,
+                "algorithm": contact.unknown_key.algorithm,
+                "fingerprint": contact.unknown_key.fingerprint,
+            }
+            for name, contact in self.asked.items()
+            if contact.unknown_key is not None
+        }
+        drafts.save(self._request, self.draft)
+        return not self.asked
+
+    def _trust(self, data: Json, configs: dict[str, Json]) -> None:
+        """Pin the keys that were shown and said yes to, and have the job demand just these."""
+        for name, key in self.draft.keys.items():
+            config = configs[name]
+            is_same = (config["host"], config["port"]) == (key["host"], key["port"])
+            if not is_same or key["fingerprint"] not in self._request.POST.getlist("trust"):
+                continue
+            try:
+                endpoints.pin(
+                    endpoints.unsaved(self._request.user.pk, config),
+                    HostKey(key["algorithm"], key["fingerprint"]),
+                )
+            except HostKeyRejected as error:
+                self.connections[name].add_error(_server_field(data[name]), str(error))
+            if _is_typed(data[name]):
+                data[name]["host_key"] = key["fingerprint"]
 
     def _take(self, fields: dict[str, list[str]]) -> None:
         """Put each error of the shared validation beside its field; a name without a field is named."""
@@ -166,6 +284,15 @@ class JobForm:
         self.options.data = data
 
 
+def _is_typed(conn: Json) -> bool:
+    """Whether a side is a server that was typed in; neither a stored connection nor this machine."""
+    return conn.get("protocol") == "sftp"
+
+
+def _server_field(conn: Json) -> str:
+    return "host" if _is_typed(conn) else "connection"
+
+
 class ScanForm(JobForm):
     """A new scan."""
 
@@ -177,6 +304,7 @@ class ScanForm(JobForm):
     options_class = ScanOptionsForm
     sides = {"server_config": "Folder to scan"}
     patterns_field = "custom_exclusions"
+    serializer = ScanRequestSerializer
     submit = staticmethod(submit_scan)
 
 
@@ -191,6 +319,7 @@ class TransferForm(JobForm):
     options_class = TransferOptionsForm
     sides = {"source_config": "From", "dest_config": "To"}
     patterns_field = "exclusions"
+    serializer = TransferRequestSerializer
     submit = staticmethod(submit_transfer)
 
 
@@ -202,10 +331,12 @@ def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
         if request.method == "POST":
             if address := form.folders_address():
                 return redirect(address)
-            job = form.start()
+            job = None if "back" in request.POST else form.start()
             if job is not None:
                 return redirect("job", job.pk)
-            status = 400
+            if form.asked:
+                return render(request, "pages/first_contact.html", {"form": form})
+            status = 200 if "back" in request.POST else 400
         return render(request, "pages/new_job.html", {"form": form}, status=status)
 
     return view

@@ -1,0 +1,291 @@
+"""Servers whose key nobody has seen: the forms ask before anything is sent there, and lose nothing over it."""
+
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from django.test import Client
+from playwright.sync_api import BrowserContext, Page, expect
+
+from migration_app import connections, secrets
+from migration_app.models import Endpoint, HostKey
+from sessions_app import accounts
+from sessions_app.ioloop import loop_thread
+from sessions_app.models import Job
+from tests.pages.conftest import Yard
+from tests.pages.sound import check_sound
+
+Fields = dict[str, Any]
+FROM, TO, SCAN = "new-transfer-source_config", "new-transfer-dest_config", "new-scan-server_config"
+CANARY = "canary in a coal mine"
+
+
+class Greeter:
+    """An SSH server that shows its key and lets nobody in."""
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        """Users who came past the host key."""
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        """Listen, with a new key, on the same port as before."""
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        self.fingerprint = key.get_fingerprint("sha256")
+        tried = self.tried
+
+        class Server(asyncssh.SSHServer):
+            def begin_auth(self, username: str) -> bool:
+                tried.append(username)
+                return True
+
+        async def listen() -> asyncssh.SSHAcceptor:
+            return await asyncssh.create_server(Server, "127.0.0.1", self.port, server_host_keys=[key])
+
+        self._acceptor = loop_thread().submit(listen()).result()
+        self.port = self._acceptor.get_port()
+
+    def stop(self) -> None:
+        """Refuse connections."""
+
+        async def close() -> None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+
+        loop_thread().submit(close()).result()
+
+
+@pytest.fixture
+def greeter() -> Iterator[Greeter]:
+    server = Greeter()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def other() -> Iterator[Greeter]:
+    server = Greeter()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def signed_in(client: Client, transactional_db: None) -> Client:
+    client.force_login(accounts.owner())
+    return client
+
+
+def side(prefix: str, server: Greeter, **fields: str) -> Fields:
+    every = {"protocol": "sftp", "host": "127.0.0.1", "port": str(server.port), "username": "www"}
+    every |= {"root_path": "/srv", "password": CANARY}
+    return {f"{prefix}-{name}": value for name, value in (every | fields).items()}
+
+
+def hidden(text: str) -> Fields:
+    """The hidden fields of the form in a page's main part."""
+    main = text[text.index("<main") : text.index("</main>")]
+    found: Fields = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', main):
+        found.setdefault(unescape(name), []).append(unescape(value))
+    del found["csrfmiddlewaretoken"]
+    return found
+
+
+def test_unknown_keys_of_both_sides_are_asked_about_and_then_demanded(
+    signed_in: Client, greeter: Greeter, other: Greeter
+) -> None:
+    data = side(FROM, greeter) | side(TO, other, password=CANARY[::-1])
+    data |= {"new-transfer-key": "one press", "new-transfer-exclusions": "*.log\ncache\n<b>"}
+    answer = signed_in.post("/new/transfer", data)
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert "Are these your servers?" in text
+    for server in (greeter, other):
+        assert f"127.0.0.1:{server.port}" in text
+        assert server.fingerprint in text
+        assert server.tried == []
+    assert "ssh-ed25519" in text
+    assert not Job.objects.exists()
+    assert not HostKey.objects.exists()
+    assert CANARY not in text
+    assert CANARY[::-1] not in text
+    fields = hidden(text)
+    assert fields["new-transfer-exclusions"] == ["*.log\ncache\n<b>"]
+    started = signed_in.post("/new/transfer", fields | {"answer": "yes"})
+    assert started.status_code == 302
+    job = Job.objects.get()
+    source, destination = job.endpoints.order_by("pk")
+    assert [source.options["host_key"], destination.options["host_key"]] == [
+        *(greeter.fingerprint, other.fingerprint)
+    ]
+    assert secrets.unseal(source.sealed) == {"password": CANARY}
+    assert secrets.unseal(destination.sealed) == {"password": CANARY[::-1]}
+    assert {row.fingerprint for row in HostKey.objects.all()} == {greeter.fingerprint, other.fingerprint}
+    assert not signed_in.session["drafts"]
+    again = signed_in.post("/new/transfer", fields | {"answer": "yes"})
+    assert again.headers["Location"] == started.headers["Location"]
+    assert Job.objects.count() == 1
+
+
+def test_known_key_is_not_asked_about(signed_in: Client, greeter: Greeter) -> None:
+    HostKey.objects.create(
+        owner=accounts.owner(),
+        host="127.0.0.1",
+        port=greeter.port,
+        algorithm="ssh-ed25519",
+        fingerprint=greeter.fingerprint,
+    )
+    assert signed_in.post("/new/scan", side(SCAN, greeter)).status_code == 302
+    assert greeter.tried == []
+
+
+def test_no_leads_back_to_the_form_that_still_has_all(signed_in: Client, greeter: Greeter) -> None:
+    asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter)).content.decode())
+    answer = signed_in.post("/new/scan", asked | {"back": "yes"})
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert 'value="/srv"' in text
+    assert f'value="{greeter.port}"' in text
+    assert "Entered before and kept. Leave this empty to use it." in text
+    assert CANARY not in text
+    assert not HostKey.objects.exists()
+    again = side(SCAN, greeter, password="", root_path="/home") | {"draft": hidden(text)["draft"]}
+    asked = hidden(signed_in.post("/new/scan", again).content.decode())
+    assert signed_in.post("/new/scan", asked | {"answer": "yes"}).status_code == 302
+    endpoint = Job.objects.get().endpoints.get()
+    assert secrets.unseal(endpoint.sealed) == {"password": CANARY}
+
+
+def test_secret_is_not_handed_to_another_server(signed_in: Client, greeter: Greeter, other: Greeter) -> None:
+    asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter)).content.decode())
+    turned = asked | {f"{SCAN}-port": str(other.port), "answer": "yes"}
+    answer = signed_in.post("/new/scan", turned)
+    assert "it is not kept for another server or user" in answer.content.decode()
+    assert not Job.objects.exists()
+    assert not HostKey.objects.exists()
+
+
+def test_changed_key_stops_with_the_old_and_the_new_one(signed_in: Client, greeter: Greeter) -> None:
+    asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter)).content.decode())
+    before = greeter.fingerprint
+    greeter.stop()
+    greeter.start()
+    answer = signed_in.post("/new/scan", asked | {"answer": "yes"})
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert before in text
+    assert greeter.fingerprint in text
+    assert "has changed" in text
+    assert 'name="trust"' not in text
+    assert greeter.tried == []
+    assert not Job.objects.exists()
+
+
+def test_server_that_is_away_gives_the_form_back_with_what_was_entered(
+    signed_in: Client, greeter: Greeter
+) -> None:
+    greeter.stop()
+    answer = signed_in.post("/new/scan", side(SCAN, greeter))
+    text = answer.content.decode()
+    greeter.start()
+    assert answer.status_code == 400
+    assert f"127.0.0.1:{greeter.port} refuses connections" in text
+    assert 'value="/srv"' in text
+    assert CANARY not in text
+    again = side(SCAN, greeter, password="") | {"draft": hidden(text)["draft"]}
+    asked = hidden(signed_in.post("/new/scan", again).content.decode())
+    signed_in.post("/new/scan", asked | {"answer": "yes"})
+    assert secrets.unseal(Job.objects.get().endpoints.get().sealed) == {"password": CANARY}
+
+
+def test_strict_keys_are_refused_without_a_question(
+    signed_in: Client, greeter: Greeter, settings: Any
+) -> None:
+    settings.HOST_KEYS = "strict"
+    answer = signed_in.post("/new/scan", side(SCAN, greeter))
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert f"is unknown: ssh-ed25519 {greeter.fingerprint}" in text
+    assert 'name="trust"' not in text
+
+
+def test_stored_connection_is_asked_about_and_pinned(signed_in: Client, greeter: Greeter) -> None:
+    data = {"protocol": "sftp", "host": "127.0.0.1", "port": greeter.port, "username": "www"}
+    stored = connections.create(
+        accounts.owner(), data | {"name": "site", "root_path": "/srv", "password": CANARY}
+    )
+    chosen = {f"{SCAN}-protocol": "stored", f"{SCAN}-connection": str(stored.pk)}
+    asked = hidden(signed_in.post("/new/scan", chosen).content.decode())
+    assert signed_in.post("/new/scan", asked | {"answer": "yes"}).status_code == 302
+    assert HostKey.objects.get().fingerprint == greeter.fingerprint
+    assert Job.objects.get().endpoints.get().connection_id == stored.pk
+
+
+def test_secrets_survive_a_visit_to_the_folders_of_the_other_side(
+    signed_in: Client, greeter: Greeter, tmp_path: Path
+) -> None:
+    here = connections.create(
+        accounts.owner(), {"name": "here", "protocol": "local", "root_path": str(tmp_path)}
+    )
+    chosen = {f"{TO}-protocol": "stored", f"{TO}-connection": str(here.pk), "browse": "dest_config"}
+    folder = signed_in.post("/new/transfer", side(FROM, greeter) | chosen, follow=True).content.decode()
+    use = re.search(r'<a class="button first" href="([^"]*)">Use this folder', folder)
+    assert use is not None
+    form = signed_in.get(unescape(use[1])).content.decode()
+    assert "Entered before and kept." in form
+    assert CANARY not in folder + form
+    again = side(FROM, greeter, password="") | {f"{TO}-protocol": "local", f"{TO}-root_path": str(tmp_path)}
+    asked = signed_in.post("/new/transfer", again | {"draft": hidden(form)["draft"]}).content.decode()
+    signed_in.post("/new/transfer", hidden(asked) | {"answer": "yes"})
+    source = Endpoint.objects.get(job=Job.objects.get(), protocol="sftp")
+    assert secrets.unseal(source.sealed) == {"password": CANARY}
+
+
+def test_forgotten_key_is_shown_before_a_job_is_done_again_or_verified(
+    signed_in: Client, greeter: Greeter, tmp_path: Path
+) -> None:
+    data = side(FROM, greeter) | {f"{TO}-protocol": "local", f"{TO}-root_path": str(tmp_path)}
+    asked = hidden(signed_in.post("/new/transfer", data).content.decode())
+    signed_in.post("/new/transfer", asked | {"answer": "yes"})
+    job = Job.objects.get()
+    Endpoint.objects.filter(job=job).update(options={})
+    HostKey.objects.all().delete()
+    Job.objects.filter(pk=job.pk).update(status="failed")
+    said = f"Nobody has vouched for the host key of 127.0.0.1:{greeter.port}"
+    for action in ("again", "verify"):
+        text = signed_in.post(f"/jobs/{job.pk}/{action}", follow=True).content.decode()
+        assert said in text
+    assert Job.objects.count() == 1
+
+
+@pytest.mark.slow
+def test_question_is_sound_and_is_answered_without_a_script(
+    yard: Yard, new_context: Callable[..., BrowserContext]
+) -> None:
+    root = yard.big_tree("site", files=6, size_bytes=1000)
+
+    def ask(page: Page) -> None:
+        page.goto(f"{yard.product.url}/new/scan")
+        page.get_by_label("SFTP server").check()
+        page.get_by_label("Host", exact=True).fill(yard.server.host)
+        page.get_by_label("Port").fill(str(yard.server.port))
+        page.get_by_label("User", exact=True).fill(yard.server.username)
+        page.get_by_text("Use a private key").click()
+        page.get_by_label("Private key").fill(yard.server.private_key)
+        page.get_by_label("Folder").fill(str(root))
+        page.get_by_role("button", name="Start the scan").click()
+        expect(page.get_by_text(yard.server.fingerprint)).to_be_visible()
+
+    scripted = new_context().new_page()
+    ask(scripted)
+    check_sound(scripted)
+    page = new_context(java_script_enabled=False).new_page()
+    ask(page)
+    page.get_by_role("button", name="Yes, trust this key and start the scan").click()
+    expect(page).to_have_url(re.compile("/jobs/"))
+    assert yard.product.wait_for(page.url.rpartition("/")[2])["status"] == "completed"
