@@ -11,10 +11,12 @@ import subprocess
 import sys
 import threading
 
+import asyncssh
 import pytest
 
 from tests.acceptance.conftest import differences
 from tests.product import ROOT, Product, until
+from tests.servers.agent import ssh_agent
 from tests.trees import digest, small_tree
 
 MOVE = [sys.executable, "manage.py", "move"]
@@ -223,6 +225,49 @@ def test_killed_move_is_finished_by_the_servers_workers(machine, address, key_fi
     process.wait()
     machine.wait_for(found["id"])
     assert differences(slow_site, tmp_path / "host") == ""
+
+
+def test_killed_move_that_only_its_terminal_can_sign_in_for_is_paused(
+    machine, host, address, slow_site, tmp_path
+):
+    machine.start()
+    with ssh_agent(host.private_key) as agent:
+        process = subprocess.Popen(
+            [*MOVE, str(slow_site), address(tmp_path / "host"), "--accept-new-host-key"],
+            cwd=ROOT,
+            env=machine.environment | {"SSH_AUTH_SOCK": agent.socket},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        until(lambda: len(list((tmp_path / "host").rglob("file*"))) > 100)
+        process.kill()
+        process.wait()
+        [job] = machine.get("/api/sessions").body
+        machine.wait_for(job["id"], "paused")
+        with machine.read_sse(f"/api/sessions/{job['id']}/events") as stream:
+            paused = next(frame for frame in stream if frame.data.get("to") == "paused")
+        command = f"Go on with: .venv/bin/python manage.py move --resume {job['id']}"
+        assert paused.data["reason"].endswith(f"is not stored. {command}")
+        done = move(machine, "--resume", job["id"], SSH_AUTH_SOCK=agent.socket)
+    assert done.returncode == 0, done.stderr
+    assert differences(slow_site, tmp_path / "host") == ""
+
+
+def test_passphrase_of_a_key_is_asked_for(bare_machine, host, address, tmp_path):
+    key = asyncssh.import_private_key(host.private_key)
+    key_file = tmp_path / "id"
+    key_file.write_bytes(key.export_private_key("openssh", passphrase="open sesame"))
+    site = small_tree(tmp_path / "site")
+    arguments = [site, address(tmp_path / "host"), "--destination-key", key_file, "--accept-new-host-key"]
+    done = move(bare_machine, *arguments)
+    assert done.returncode == 2
+    assert "needs a passphrase" in done.stderr
+    terminal = Terminal(bare_machine, *arguments)
+    until(lambda: "Passphrase of" in terminal.text)
+    terminal.type("open sesame\n")
+    assert terminal.wait() == 0, terminal.text
+    assert "sesame" not in terminal.text
+    assert differences(site, tmp_path / "host") == ""
 
 
 def test_two_moves_beside_a_running_server(machine, address, key_file, tmp_path):

@@ -23,6 +23,7 @@ from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_key
 from migration_app.locations import BadLocation, parse_location
 from migration_app.runners.transfer import RESUME
 from migration_app.serializers import TransferRequestSerializer, validated
+from migration_app.storages.sftp.identity import is_encrypted
 from migration_app.submission import RequestMeta, submit_transfer
 from migration_app.terminal import (
     Bar,
@@ -183,11 +184,7 @@ class Command(BaseCommand):
                 raise CommandError(f"--{side}-key goes with an address, sftp://….", returncode=USAGE)
             return conn
         if key_file:
-            try:
-                return conn | {"ssh_key": Path(key_file).expanduser().read_text()}
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is no text"
-                raise CommandError(f"--{side}-key {key_file}: {reason}.", returncode=USAGE) from None
+            return conn | self._key_of(side, key_file)
         name = f"HAULIER_{side.upper()}_PASSWORD"
         if name in os.environ:
             return conn | {"password": os.environ[name]}
@@ -196,12 +193,37 @@ class Command(BaseCommand):
             return conn
         return conn | self._prompted(side, conn)
 
+    def _key_of(self, side: str, key_file: str) -> Json:
+        try:
+            key = Path(key_file).expanduser().read_text()
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it cannot be read as text"
+            raise CommandError(f"--{side}-key {key_file}: {reason}.", returncode=USAGE) from None
+        if not is_encrypted(key):
+            return {"ssh_key": key}
+        passphrase = self._secret(f"Passphrase of {key_file}: ")
+        if passphrase is None:
+            raise CommandError(
+                f"--{side}-key {key_file} needs a passphrase, and nobody can be asked for it: add the key to "
+                "the SSH agent, or store a connection with both.",
+                returncode=USAGE,
+            )
+        return {"ssh_key": key, "passphrase": passphrase}
+
+    def _secret(self, question: str) -> str | None:
+        """What the person at the terminal enters unseen; None where nobody is, or nothing comes."""
+        if not sys.stdin.isatty():
+            return None
+        try:
+            return getpass.getpass(question)
+        except EOFError:
+            self.stderr.write("")
+            return None
+
     def _prompted(self, side: str, conn: Json) -> Json:
-        if sys.stdin.isatty():
-            try:
-                return {"password": getpass.getpass(f"Password of {conn['username']}@{conn['host']}: ")}
-            except EOFError:
-                self.stderr.write("")
+        password = self._secret(f"Password of {conn['username']}@{conn['host']}: ")
+        if password is not None:
+            return {"password": password}
         raise CommandError(
             f"The {side} needs --{side}-key FILE, a password in HAULIER_{side.upper()}_PASSWORD, "
             "a stored connection, or a key in the SSH agent.",

@@ -56,13 +56,13 @@ async def _private_key(address: Address) -> asyncssh.SSHKey:
         # A passphrase is slow to try by design, and how slow is the key's own choice.
         return await asyncio.to_thread(asyncssh.import_private_key, text, address.passphrase or None)
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        if _is_encrypted(text):
+        if is_encrypted(text):
             reason = "has another passphrase" if address.passphrase else "needs a passphrase"
             raise AuthenticationFailed(f"The private key {reason}.") from None
         raise AuthenticationFailed("The text given as private key is none that can be read.") from None
 
 
-def _is_encrypted(text: str) -> bool:
+def is_encrypted(text: str) -> bool:
     """Whether a private key wants a passphrase; asyncssh's errors do not tell that apart."""
     lines = text.splitlines()
     if any("ENCRYPTED" in line for line in lines[:3]):
