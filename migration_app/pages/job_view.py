@@ -11,13 +11,13 @@ from migration_app.cms import systems
 from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
 from migration_app.pages.frame import percent_of
+from migration_app.pages.pictures import Picture, pictures_of
 from sessions_app.models import Job, JobEvent
 
 Json = dict[str, Any]
 
 LOG_ROWS = 200
 FAILURE_ROWS = 100
-TYPE_ROWS = 12
 
 PHASES = {
     "scan": (("connecting", "Connect"), ("scanning", "Scan")),
@@ -224,17 +224,9 @@ class JobView:
         return [one for one in (self.result or {}).get("exclusions", ()) if one.get("is_automatic")]
 
     @property
-    def file_types(self) -> list[Json]:
-        """What a scan found by type, largest first: name, size, files, and the share of the size in percent."""
-        statistics = (self.result or {}).get("statistics") or {}
-        files = statistics.get("files_by_type") or {}
-        sizes = statistics.get("files_by_type_size") or {}
-        whole = sum(sizes.values()) or 1
-        rows = [
-            {"name": name or "none", "size": size, "files": files.get(name, 0), "share": 100 * size / whole}
-            for name, size in sizes.items()
-        ]
-        return sorted(rows, key=lambda row: -row["size"])[:TYPE_ROWS]
+    def pictures(self) -> list[Picture]:
+        """Where the bytes of a scanned tree are."""
+        return pictures_of((self.result or {}).get("statistics") or {})
 
     def log(self) -> tuple[list[Line], bool]:
         """The last rows up to the job's row, oldest first, and whether there are earlier ones."""

@@ -14,6 +14,7 @@ from migration_app.cms.base import System
 from migration_app.cms.exclusions import Suggestions
 from migration_app.models import EntryKind, EntryState
 from migration_app.paths import path_bytes
+from migration_app.runners.space import Space
 from sessions_app.models import Shard
 from sessions_app.runners import Json, ShardContext, sum_counters
 
@@ -41,6 +42,7 @@ class Statistics:
     largest: list[tuple[int, str]] = field(default_factory=list)
     marks: set[bytes] = field(default_factory=set)
     """Paths by which a content management system is recognised."""
+    space: Space = field(default_factory=Space)
 
     def add(self, path: str, kind: str, size: int) -> None:
         """Count one entry in."""
@@ -55,6 +57,7 @@ class Statistics:
             extension = type_of(path)
             self.by_type[extension] += 1
             self.by_type_size[extension] += size
+            self.space.add(path, size)
             if len(self.largest) < LARGEST:
                 heapq.heappush(self.largest, (size, path))
             elif (size, path) > self.largest[0]:
@@ -73,6 +76,8 @@ class Statistics:
             ],
             "files_by_type": {name: self.by_type[name] for name in types},
             "files_by_type_size": {name: self.by_type_size[name] for name in types},
+            "files_by_size": self.space.classes(),
+            "folders": self.space.folders(),
             "directory_depth": self.depth,
             "symlinks_count": self.links,
             "excluded_count": self.excluded,

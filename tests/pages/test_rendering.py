@@ -11,6 +11,7 @@ from django.test import Client
 from migration_app import secrets
 from migration_app.models import Endpoint
 from migration_app.pages import wording
+from migration_app.runners.statistics import Statistics
 from sessions_app import accounts
 from sessions_app.models import Job, User
 from tests.pages.gallery import RIGHT_TO_LEFT, Gallery
@@ -20,7 +21,14 @@ pytestmark = pytest.mark.django_db
 _EXCLUSION = {"pattern": "*.log", "type": "glob", "reason": "", "is_automatic": False, "enabled": True}
 
 WORDS = {
-    "scan-completed": ("Completed", "WordPress", "What there is"),
+    "scan-completed": (
+        "Completed",
+        "WordPress",
+        "What there is",
+        "What takes the space",
+        "By size",
+        "over 100 KiB",
+    ),
     "scan-with-failures": ("1 failed", "wp-content/private"),
     "scan-of-nothing": ("Completed", "Nothing to copy", "No content management system was recognised."),
     "scan-failed": ("Failed", "it refused the password"),
@@ -269,3 +277,33 @@ def test_nobody_does_a_job_of_somebody_else_again(client: Client, gallery: dict[
     client.force_login(User.objects.create(username="other"))
     assert client.post(f"/jobs/{gallery['scan-completed'].pk}/again").status_code == 404
     assert Job.objects.count() == len(gallery)
+
+
+def test_pictures_of_a_scan_have_bars_and_the_same_in_numbers(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    text = signed_in.get(f"/jobs/{gallery['scan-completed'].pk}").content.decode()
+    assert text.count('<svg class="picture"') == 6 + 4 + 5
+    assert "49.0 % of the bytes, 15.9 % of the files" in text
+    assert 'width="49.02"' in text
+    assert "wp-content/*" in text
+    assert "files in no folder" in text
+    assert "3 more folders" in text
+    assert "<picture" not in text
+    nothing = signed_in.get(f"/jobs/{gallery['scan-of-nothing'].pk}").content.decode()
+    assert '<svg class="picture"' not in nothing
+    assert "In the pictures" not in nothing
+
+
+@pytest.mark.parametrize("size", [0, 7])
+def test_picture_of_a_single_file_is_one_full_bar(
+    signed_in: Client, gallery: dict[str, Job], size: int
+) -> None:
+    found = Statistics()
+    found.add("index.html", "file", size)
+    job = gallery["scan-completed"]
+    Job.objects.filter(pk=job.pk).update(result={**(job.result or {}), "statistics": found.as_json()})
+    text = signed_in.get(f"/jobs/{job.pk}").content.decode()
+    assert text.count('<svg class="picture"') == 3
+    assert text.count('class="files" y="10" width="100.00"') == 3
+    assert text.count(f'class="bytes" width="{100 if size else 0}.00"') == 3
