@@ -69,6 +69,12 @@ def queue_blocked() -> None:
         enqueue(shard)
 
 
+def queue_cleaning() -> None:
+    """Queue the shards that clean up after jobs that have ended."""
+    for shard in Shard.objects.filter(kind=ShardKind.CLEAN, state=ShardState.WAITING):
+        enqueue(shard)
+
+
 def lost_messages(shards: list[Shard], dead_workers: set[str]) -> list[Shard]:
     """Of queued shards, those whose message does not exist any more, has ended, or went with a dead worker."""
     known = {

@@ -54,7 +54,7 @@ class LeasedShard:
         self.payload: Json = shard.payload
         self.cursor = shard.cursor
         self.counters: dict[str, int] = dict(shard.counters)
-        self.sign = StopSign(lease, self._stop)
+        self.sign = StopSign(lease, self._stop, outlives_job=self.kind == ShardKind.CLEAN)
         self._queue_waiting = queue_waiting
         self._cancel: Callable[[], None] | None = None
         self._abort: Callable[[], None] | None = None
@@ -95,7 +95,8 @@ class LeasedShard:
             write()
         leases.add_work(self.job_id, shards)
         now = time.monotonic()
-        if now >= self._progress_due:
+        # The progress of a job that has ended stays as it was.
+        if now >= self._progress_due and self.kind != ShardKind.CLEAN:
             self._progress_due = now + PROGRESS_S
             # Other shards of the job word it too.
             transitions.refresh_progress(
@@ -165,7 +166,10 @@ def run(
     lease = _claim(shard_id, attempt, worker_id, state)
     if lease is None:
         return Job.objects.filter(shards__pk=shard_id, status__in=FINISHED).exists()
-    context = LeasedShard(lease, queue_waiting)
+    try:
+        context = LeasedShard(lease, queue_waiting)
+    except Shard.DoesNotExist:
+        return True  # deleted with its job, which had ended
     watcher.watch(context.sign)
     try:
         _run_claimed(context)
@@ -196,7 +200,10 @@ def _claim(shard_id: int, attempt: int, worker_id: str, state: ShardState) -> Le
         lease = leases.claim(shard_id, attempt, worker_id, state=state)
         if lease is None:
             return None
-        status, desired = Job.objects.values_list("status", "desired").get(pk=lease.job_id)
+        shard = Shard.objects.values_list("kind", "job__status", "job__desired")
+        kind, status, desired = shard.get(pk=shard_id)
+        if kind == ShardKind.CLEAN:
+            return lease
         if desired == Desired.CANCEL or status in FINISHED:
             lease.flush(state=ShardState.CANCELLED)
             return None
@@ -216,6 +223,11 @@ def _run_claimed(context: LeasedShard) -> None:
         with transaction.atomic():
             context.lease.flush(state=ShardState.DONE, counters=context.counters)
             _end(context.job_id, outcome)
+        return
+    if context.kind == ShardKind.CLEAN:
+        runner.clean(context)
+        with transaction.atomic():
+            context.lease.flush(state=ShardState.DONE, counters=context.counters)
         return
     if context.kind == ShardKind.PREPARE:
         runner.prepare(context)
@@ -265,7 +277,8 @@ def _fail(context: LeasedShard, error: str) -> None:
     try:
         with transaction.atomic():
             context.lease.flush(state=ShardState.FAILED, counters=context.counters)
-            transitions.move(context.job_id, JobStatus.FAILED, reason=error)
+            if context.kind != ShardKind.CLEAN:
+                transitions.move(context.job_id, JobStatus.FAILED, reason=error)
     except LeaseLost:
         logger.warning("Shard %s was taken over before it could fail.", context.lease.shard_id)
     except IllegalMove as move:
@@ -283,6 +296,8 @@ def settle(job_id: UUID, queue_waiting: QueueWaiting) -> bool:
     status, desired = found
     if status in FINISHED:
         leases.fence_off(job_id)
+        if status != JobStatus.COMPLETED:
+            _clear_up(job_id)
         return True
     if desired == Desired.CANCEL:
         return settle_cancel(job_id)
@@ -299,8 +314,16 @@ def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:
     leases.fence_off(job_id, states=states)
     if Shard.objects.filter(job_id=job_id, state=ShardState.RUNNING).exists():
         return False
-    try:
+    with contextlib.suppress(IllegalMove):
         transitions.move(job_id, JobStatus.CANCELLED)
-    except IllegalMove:
-        return True
+    _clear_up(job_id)
     return True
+
+
+def _clear_up(job_id: UUID) -> None:
+    """See to it that what a job left behind that did not complete is removed, once."""
+    with transaction.atomic():
+        job = Job.objects.select_for_update().filter(pk=job_id).first()
+        has_ended = job is not None and job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
+        if job is not None and has_ended and runner_class(job.type).leaves_traces:
+            leases.add_cleaning(job_id)

@@ -121,6 +121,7 @@ def cancel(job_id: UUID) -> bool:
             break
         time.sleep(0.05)
     delivery.queue_blocked()
+    delivery.queue_cleaning()
     return Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from sessions_app.models import Job, Shard
@@ -123,6 +123,22 @@ def add_finish(job_id: UUID) -> None:
         Shard.objects.create(job_id=job_id, number=last + 1, kind=ShardKind.FINISH)
 
 
+def add_cleaning(job_id: UUID) -> None:
+    """Write the shard that removes what work shards left which failed or which others ended, once, where there is one.
+
+    A shard that its only worker ended by itself has cleaned up after itself.
+    """
+    shards = Shard.objects.filter(job_id=job_id)
+    was_failed = Q(state=ShardState.FAILED, attempt__gte=1)
+    was_interrupted = Q(state=ShardState.CANCELLED, attempt__gte=2)
+    left = shards.filter(was_failed | was_interrupted, kind=ShardKind.WORK).order_by("number")
+    payloads = list(left.values_list("payload", flat=True))
+    if payloads and not shards.filter(kind=ShardKind.CLEAN).exists():
+        last = shards.order_by("-number").values_list("number", flat=True)[0]
+        payload = {"shards": payloads}
+        Shard.objects.create(job_id=job_id, number=last + 1, kind=ShardKind.CLEAN, payload=payload)
+
+
 def expired() -> list[Shard]:
     """Running shards whose lease ended more than the margin ago."""
     limit = timezone.now() - timedelta(seconds=margin_s())
@@ -154,7 +170,11 @@ def take_back(shard: Shard) -> bool:
 
 
 def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
-    """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE."""
-    for shard_id in Shard.objects.filter(job_id=job_id, state__in=states).values_list("pk", flat=True):
+    """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE.
+
+    All but the one that cleans up, which begins when the job has ended.
+    """
+    open_shards = Shard.objects.filter(job_id=job_id, state__in=states).exclude(kind=ShardKind.CLEAN)
+    for shard_id in open_shards.values_list("pk", flat=True):
         rows = Shard.objects.filter(pk=shard_id, state__in=states)
         rows.update(state=ShardState.CANCELLED, attempt=F("attempt") + 1, owner="", lease_until=None)

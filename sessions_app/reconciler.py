@@ -37,9 +37,11 @@ def reconcile() -> None:
     for job_id in wanted_gone.values_list("pk", flat=True):
         execution.settle_cancel(job_id)
     leftover = Shard.objects.filter(job__status__in=FINISHED, state__in=OPEN_SHARDS)
+    leftover = leftover.exclude(kind=ShardKind.CLEAN)
     for job_id in set(leftover.values_list("job_id", flat=True)):
         leases.fence_off(job_id)
     delivery.queue_blocked()
+    delivery.queue_cleaning()
 
 
 def _take_back(shard: Shard) -> None:
@@ -49,6 +51,9 @@ def _take_back(shard: Shard) -> None:
     if shard.deaths + 1 < leases.MOST_DEATHS or _is_job_moving(shard):
         return
     # A shard that kills each worker it meets must not do so for ever.
+    if shard.kind == ShardKind.CLEAN:
+        Shard.objects.filter(pk=shard.pk, state=ShardState.WAITING).update(state=ShardState.FAILED)
+        return
     reason = f"Part {shard.number} ended its worker {leases.MOST_DEATHS} times without getting on."
     try:
         with transaction.atomic():

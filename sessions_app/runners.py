@@ -131,6 +131,8 @@ class Runner(ABC):
     type: ClassVar[str]
     links: ClassVar[tuple[str, ...]] = ()
     """What there is below the address of such a job, beside its events."""
+    leaves_traces: ClassVar[bool] = False
+    """Whether work that is interrupted for good leaves something behind, which `clean` removes."""
 
     @abstractmethod
     def prepare(self, context: ShardContext) -> None:
@@ -143,6 +145,11 @@ class Runner(ABC):
     @abstractmethod
     def finish(self, context: ShardContext) -> Outcome:
         """Run once after all other shards ended. Raises JobFailed."""
+
+    def clean(self, context: ShardContext) -> None:
+        """Remove what interrupted work left; payload `shards` holds the payloads of its shards. The job has ended:
+        what cannot be removed is told in an event, and it must not take for ever."""
+        raise TypeError(f"A {self.type} job leaves nothing behind.")
 
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:

@@ -50,11 +50,15 @@ class Desired(models.TextChoices):
 
 
 class ShardKind(models.TextChoices):
-    """prepare finds the work, work does it, finish runs once when both have ended."""
+    """prepare finds the work, work does it, finish runs once when both have ended.
+
+    clean removes what work left behind that was interrupted for good, after the job has ended.
+    """
 
     PREPARE = "prepare"
     WORK = "work"
     FINISH = "finish"
+    CLEAN = "clean"
 
 
 class ShardState(models.TextChoices):

@@ -18,8 +18,10 @@ LOOK_S = 0.1
 class StopSign:
     """Why a shard of this process must stop: `drain`, `cancel` or `lost`; empty while it may go on."""
 
-    def __init__(self, lease: Lease, on_stop: Callable[[str], None]) -> None:
+    def __init__(self, lease: Lease, on_stop: Callable[[str], None], *, outlives_job: bool = False) -> None:
         self.lease = lease
+        self.outlives_job = outlives_job
+        """Whether a cancel is no reason: it is why the shard is there."""
         self.reason = ""
         self._on_stop = on_stop
         self._lock = threading.Lock()
@@ -118,7 +120,7 @@ class Watcher:
             lease = sign.lease
             held = Shard.objects.filter(pk=lease.shard_id, attempt=lease.attempt, state=ShardState.RUNNING)
             desired = Job.objects.filter(pk=lease.job_id).values_list("desired", flat=True).first()
-            if desired == Desired.CANCEL:
+            if desired == Desired.CANCEL and not sign.outlives_job:
                 sign.raise_for("cancel")
             elif not held.exists() and sign in self._current():
                 sign.raise_for("lost")

@@ -16,6 +16,7 @@ from migration_app.manifest import Row
 from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
+from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
 from migration_app.runners.progress import transfer_progress
 from migration_app.runners.verification import verify
@@ -109,6 +110,7 @@ class TransferRunner(Runner):
 
     type = "transfer"
     links = ("files", "report")
+    leaves_traces = True
 
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on."""
@@ -190,6 +192,10 @@ class TransferRunner(Runner):
         _tell_refusals(context, _finish_folders(context))
         verification = verify(context) if context.params["verify_after_transfer"] else None
         return transfer_outcome(context, verification)
+
+    def clean(self, context: ShardContext) -> None:
+        """Remove unfinished files at the destination."""
+        remove_temp_files(context, context.payload["shards"])
 
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:

@@ -228,3 +228,35 @@ def test_zombie_writes_nothing_more(product, operations, sftp, slow_site, tmp_pa
     finally:
         if zombie.is_running():
             zombie.send_signal(signal.SIGCONT)
+
+
+def test_killed_workers_unfinished_files_are_removed_though_the_job_is_cancelled_at_once(
+    product, sftp, slow_site, tmp_path
+):
+    body = {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")}
+    job = submit(product, "/api/transfer", body)
+    in_the_middle(product, job)
+    for worker in product.children("worker"):
+        worker.kill()
+    assert product.delete(f"/api/sessions/{job}").body == {"message": "Session cancelled"}
+    progress = product.job(job)["progress"]
+    until(lambda: "Removed unfinished files" in log_page(product, job))
+    assert not list((tmp_path / "host").rglob(".haulier-*"))
+    assert product.job(job)["progress"] == progress
+    assert product.status(job) == "cancelled"
+
+
+def test_unfinished_files_at_a_server_that_is_away_are_told_of(product, host, sftp, slow_site, tmp_path):
+    body = {"source_config": local(slow_site), "dest_config": sftp(tmp_path / "host")}
+    job = submit(product, "/api/transfer", body)
+    in_the_middle(product, job)
+    with host.away():
+        for worker in product.children("worker"):
+            worker.kill()
+        product.delete(f"/api/sessions/{job}")
+        until(lambda: "Unfinished files may be left" in log_page(product, job), seconds=90)
+    assert product.status(job) == "cancelled"
+
+
+def log_page(product, job):
+    return product.get(f"/jobs/{job}/log", {"Accept": "text/html"}).body

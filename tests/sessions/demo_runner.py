@@ -60,6 +60,14 @@ class DemoRunner(Runner):
     def finish(self, context: ShardContext) -> Outcome:
         return Outcome({"finished_by": os.getpid()}, error=context.params.get("error", ""))
 
+    leaves_traces = True
+
+    def clean(self, context: ShardContext) -> None:
+        if context.params.get("fail") == "clean":
+            raise ValueError("hunter2")
+        text = f"Cleaned {len(context.payload['shards'])}."
+        context.checkpoint(events=[NewEvent("log", {"level": "info", "message": text})])
+
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:
         return [Claim("demo", params["claim"])] if "claim" in params else []

@@ -36,7 +36,8 @@ def test_failing_shard_fails_the_job_and_tells_no_internals(submit, work_off, wh
     assert job.status == "failed"
     assert "hunter2" not in job.error_message
     assert job.events.last().data["error"] == job.error_message
-    assert not job.shards.filter(state__in=["waiting", "queued", "running"]).exists()
+    still_open = job.shards.filter(state__in=["waiting", "queued", "running"])
+    assert not still_open.exclude(kind="clean").exists()
 
 
 def test_outcome_with_an_error_fails_the_job_and_keeps_the_result(submit, work_off):
@@ -236,3 +237,74 @@ def test_database_that_does_not_answer_costs_no_job(submit, work_off, tmp_path):
     work_off()
     job.refresh_from_db()
     assert (job.status, job.progress["done"]) == ("completed", 3)
+
+
+def interrupted(submit, work_off, presence, **params):
+    """A job that was cancelled while a worker had one of its three shards and did not let go of it."""
+    job = submit(shards=3, **params)
+    work_off(most=1)
+    reconcile()
+    shard = job.shards.filter(kind="work", state="queued").first()
+    with transaction.atomic():
+        assert leases.claim(shard.pk, shard.attempt, presence.id)
+    assert jobs.cancel(job.pk)
+    return job
+
+
+def test_interrupted_work_is_cleaned_up_after_once(submit, work_off, presence, monkeypatch):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = interrupted(submit, work_off, presence)
+    before = Job.objects.get(pk=job.pk)
+    assert job.shards.get(kind="clean").state == "queued"
+    for _ in range(2):
+        reconcile()
+        work_off()
+    assert [event.data["message"] for event in job.events.filter(type="log")] == ["Cleaned 1."]
+    assert job.shards.get(kind="clean").state == "done"
+    after = Job.objects.get(pk=job.pk)
+    assert (after.status, after.progress, after.completed_at) == (
+        "cancelled",
+        before.progress,
+        before.completed_at,
+    )
+
+
+def test_cleaning_that_fails_changes_nothing_of_its_job(submit, work_off, presence, monkeypatch):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = interrupted(submit, work_off, presence, fail="clean")
+    work_off()
+    reconcile()
+    assert job.shards.get(kind="clean").state == "failed"
+    job.refresh_from_db()
+    assert (job.status, job.error_message) == ("cancelled", "")
+
+
+def test_cleaning_that_ends_its_workers_is_given_up(submit, work_off, presence, monkeypatch):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = interrupted(submit, work_off, presence)
+    for _ in range(leases.MOST_DEATHS):
+        shard = job.shards.get(kind="clean")
+        assert shard.state == "queued"
+        with transaction.atomic():
+            assert leases.claim(shard.pk, shard.attempt, presence.id)
+        Shard.objects.filter(pk=shard.pk).update(lease_until=timezone.now() - timedelta(days=1))
+        reconcile()
+    assert job.shards.get(kind="clean").state == "failed"
+
+
+def test_job_that_is_deleted_while_it_is_cleaned_up_after_does_no_harm(
+    submit, work_off, presence, monkeypatch
+):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = interrupted(submit, work_off, presence)
+    assert jobs.delete([job.pk]) == 1
+    work_off()
+    assert not Shard.objects.exists()
+
+
+def test_cancelled_job_whose_work_had_not_begun_leaves_nothing_to_clean(submit, work_off):
+    job = submit(shards=3)
+    work_off(most=1)
+    assert jobs.cancel(job.pk)
+    reconcile()
+    assert not job.shards.filter(kind="clean").exists()

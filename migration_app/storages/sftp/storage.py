@@ -388,9 +388,12 @@ class SftpStorage(Storage):
         def done(error: StorageError | None) -> None:
             # Some systems call the removal of a folder forbidden.
             if isinstance(error, OperationFailed | PermissionDenied):
-                self._look(name, lambda found: answer(_folder_or(found, error)))
+                self._look(name, lambda found: explain(found, error))
             else:
                 answer(error)
+
+        def explain(found: Attributes | StorageError, refusal: StorageError) -> None:
+            answer(found if isinstance(found, NotFound) else _folder_or(found, refusal))
 
         self._command(packets.REMOVE, name, done)
 
