@@ -1,4 +1,4 @@
-"""A look at the servers of a request before a page starts its job: nobody's key is taken that no person has seen."""
+"""A look at the servers of a request before its job starts: nobody's key is taken that no person has seen."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

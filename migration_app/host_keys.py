@@ -1,11 +1,10 @@
 """First contact with a host: its key is shown to a person before anything is sent there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.conf import settings
-
-from migration_app import endpoints, secrets
+from migration_app import contacts, endpoints
+from migration_app.models import Endpoint
 from migration_app.storages.base import HostKey, Storage
 from migration_app.storages.errors import AuthenticationFailed, HostKeyRejected, StorageError
 from migration_app.visits import visit
@@ -18,21 +17,23 @@ class HostKeyNotTrusted(Exception):
     """Nobody vouches for the key of a host; the message says what to do."""
 
 
-def settle_host_key(owner: User, config: Json, *, ask: Callable[[str], bool | None]) -> None:
-    """Have the unknown host key of a validated side accepted and pin it. Raises HostKeyNotTrusted.
+def settle_host_keys(owner: User, configs: Iterable[Json], *, ask: Callable[[str], bool | None]) -> None:
+    """Have the unknown host keys of validated sides accepted and pin them. Raises HostKeyNotTrusted.
 
     `ask` gives None where nobody can be asked. A host that cannot be used is left to the job, which says why.
     """
-    endpoint = endpoints.unsaved(owner.pk, config)
-    try:
-        side = endpoints.side_at(endpoint, config["root_path"], asks_first=True)
-    except secrets.CannotOpen:
-        return
-    if not side.learns_host_key or settings.HOST_KEYS == "strict":
-        return
-    key = visit(owner, side, _shown_key)
-    if key is None:
-        return
+    unseen = {
+        str(number): config
+        for number, config in enumerate(configs)
+        if endpoints.takes_any_key(endpoints.unsaved(owner.pk, config))
+    }
+    for contact in contacts.look(owner, unseen).values():
+        # Both sides may be on one server.
+        if contact.unknown_key is not None and endpoints.takes_any_key(contact.endpoint):
+            _settle(contact.endpoint, contact.unknown_key, ask)
+
+
+def _settle(endpoint: Endpoint, key: HostKey, ask: Callable[[str], bool | None]) -> None:
     fact = f"The host {endpoint.server} was never seen before. Its key is {key.algorithm} {key.fingerprint}."
     answer = ask(f"{fact}\nTrust it from now on? [y/N] ")
     if answer is None:
@@ -60,13 +61,3 @@ def lets_in(owner: User, config: Json) -> bool:
     except StorageError:
         return True
     return True
-
-
-async def _shown_key(storage: Storage) -> HostKey | None:
-    """The key that a host shows; an unknown one is refused before anything else is said to it."""
-    try:
-        await storage.connect()
-    except StorageError:
-        return storage.trace.host_key
-    await storage.close()
-    return storage.trace.host_key

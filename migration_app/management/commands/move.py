@@ -19,7 +19,7 @@ from rest_framework.exceptions import ValidationError
 from rich.console import Console
 
 from migration_app import endpoints
-from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_key
+from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_keys
 from migration_app.locations import BadLocation, parse_location
 from migration_app.runners.transfer import RESUME
 from migration_app.serializers import TransferRequestSerializer, validated
@@ -161,8 +161,7 @@ class Command(BaseCommand):
             raise _wrong_usage(error) from None
         if not options["accept_new_host_key"]:
             try:
-                for field in SIDES.values():
-                    settle_host_key(owner, request[field], ask=self._ask)
+                settle_host_keys(owner, [request[field] for field in SIDES.values()], ask=self._ask)
             except HostKeyNotTrusted as error:
                 raise CommandError(str(error), returncode=USAGE) from None
         for side, field in SIDES.items():
