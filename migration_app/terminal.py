@@ -16,7 +16,8 @@ from rich.text import Text
 from migration_app import manifest
 from migration_app.files import file_json
 from migration_app.models import EntryKind, EntryState
-from migration_app.pages.wording import count_text, plain_text, rate_text, size_text, time_left_text
+from migration_app.pages.wording import count_text, plain_text, rate_text, time_left_text
+from migration_app.sizes import size_text
 from sessions_app.models import Job, JobEvent
 
 Json = dict[str, Any]

@@ -10,7 +10,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 
 from migration_app.pages.badges import BADGES, Badge, badge_of, partial_badge, title_of
-from migration_app.pages.wording import count_text, plural, rate_text, size_text, time_left_text
+from migration_app.pages.wording import count_text, plural, rate_text, time_left_text
+from migration_app.sizes import size_text
 from sessions_app import __version__
 from sessions_app.models import Job, JobEvent, User
 

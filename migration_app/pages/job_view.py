@@ -12,6 +12,7 @@ from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
 from migration_app.pages.frame import percent_of
 from migration_app.pages.pictures import Picture, pictures_of
+from migration_app.sizes import size_text
 from sessions_app.models import Job, JobEvent
 
 Json = dict[str, Any]
@@ -170,7 +171,7 @@ class JobView:
         return [
             Number("files", "Files", wording.count_text(read("files_scanned") or 0)),
             Number("folders", "Folders", wording.count_text(read("dirs_scanned") or 0)),
-            Number("size", "Size", wording.size_text(size), f"{wording.count_text(size)} bytes"),
+            Number("size", "Size", size_text(size), f"{wording.count_text(size)} bytes"),
             Number("failed", "Not readable", wording.count_text(self.failures)),
             Number("elapsed", "Time", self.elapsed_text),
         ]
@@ -187,7 +188,7 @@ class JobView:
             Number(
                 "size",
                 "Size",
-                f"{wording.size_text(done)} of {wording.size_text(total)}",
+                f"{size_text(done)} of {size_text(total)}",
                 f"{wording.count_text(done)} of {wording.count_text(total)} bytes",
             ),
             Number("rate", "Rate" if runs else "Average rate", wording.rate_text(rate)),

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from migration_app.pages.wording import plural, size_text
+from migration_app.pages.wording import plural
+from migration_app.sizes import size_text
 
 Json = dict[str, Any]
 

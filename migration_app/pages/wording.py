@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+from migration_app.sizes import size_text
 
 # What a name from outside may hold to look like another name: C0 and C1 controls, soft hyphen, fillers,
 # zero-width characters, directional marks, embeddings and isolates (UAX #9), line separators, tags.
@@ -20,19 +20,6 @@ def count_text(number: float) -> str:
     '2,514'
     """
     return f"{round(number):,}"
-
-
-def size_text(size_bytes: float) -> str:
-    """A size in binary units.
-
-    >>> [size_text(n) for n in (0, 1023, 1536, 20 * 1024**2)]
-    ['0 B', '1,023 B', '1.5 KiB', '20 MiB']
-    """
-    value, unit = float(size_bytes), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    digits = 1 if unit and value < 10 else 0
-    return f"{value:,.{digits}f} {_UNITS[unit]}"
 
 
 def duration_text(seconds: float) -> str:

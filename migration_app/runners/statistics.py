@@ -15,6 +15,7 @@ from migration_app.cms.exclusions import Suggestions
 from migration_app.models import EntryKind, EntryState
 from migration_app.paths import path_bytes
 from migration_app.runners.space import Space
+from migration_app.sizes import size_text
 from sessions_app.models import Shard
 from sessions_app.runners import Json, ShardContext, sum_counters
 
@@ -23,7 +24,6 @@ MOST_TYPES = 200
 MOST_UNREADABLE = 1000
 LONGEST_TYPE = 16
 _CHUNK = 5000
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Statistics:
             "total_files": self.files,
             "total_dirs": self.folders,
             "total_size": self.size,
-            "total_size_human": human_size(self.size),
+            "total_size_human": size_text(self.size),
             "largest_files": [
                 {"path": path, "size": size} for size, path in sorted(self.largest, reverse=True)
             ],
@@ -94,14 +94,6 @@ def type_of(path: str) -> str:
     name = path.rpartition("/")[2]
     stem, dot, extension = name.rpartition(".")
     return extension.lower() if dot and stem and 0 < len(extension) <= LONGEST_TYPE else "none"
-
-
-def human_size(size_bytes: int) -> str:
-    """A size in binary units, as in `3.1 GiB`."""
-    value, unit = float(size_bytes), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
 
 
 def read_statistics(context: ShardContext) -> Statistics:
@@ -133,7 +125,7 @@ def read_suggestions(context: ShardContext, site: tuple[System, bytes] | None) -
             "pattern": found.pattern,
             "type": "glob",
             "reason": f"{found.reason}: {found.files:,} {'file' if found.files == 1 else 'files'},"
-            f" {human_size(found.size_bytes)}.",
+            f" {size_text(found.size_bytes)}.",
             "is_automatic": True,
             "enabled": False,
         }

@@ -19,6 +19,7 @@ from migration_app.runners.connections import Route, side_of
 from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
 from migration_app.runners.progress import transfer_progress
+from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from migration_app.storages.errors import NotFound
@@ -38,8 +39,6 @@ from sessions_app.states import ShardKind, ShardState
 
 RESUME = ".venv/bin/python manage.py move --resume"
 """The command that goes on with a job, before its id."""
-SHARD_ITEMS = 2000
-SHARD_BYTES = 256 * 10**6
 BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
 NOT_FOUND = "It is not at the source, or a pattern leaves it out."
 
@@ -51,14 +50,9 @@ class Cut:
     open: list[OpenFolder] | None = None
     next: int = 1
     """Number of the next row."""
-    first: int = 1
-    """First row of the work shard that is being filled."""
-    items: int = 0
-    bytes: int = 0
     has_root: bool = False
     is_done: bool = False
-    shards: list[Json] = field(default_factory=list)
-    """Payloads of full shards that are not written yet."""
+    cutter: Cutter = field(default_factory=Cutter)
 
     @classmethod
     def read(cls, cursor: Json | None) -> "Cut":
@@ -69,10 +63,10 @@ class Cut:
             OpenFolder(path_bytes(path), exists, conflict, Way.read(way))
             for path, exists, conflict, *way in cursor["open"]
         ]
-        return cls(**{**cursor, "open": folders})
+        return cls(**{**cursor, "open": folders, "cutter": Cutter(**cursor["cutter"])})
 
     def as_json(self) -> Json:
-        """For the next checkpoint, which writes `shards` by themselves."""
+        """For the next checkpoint."""
         return {
             "open": [
                 [
@@ -84,25 +78,10 @@ class Cut:
                 for folder in self.open or ()
             ],
             "next": self.next,
-            "first": self.first,
-            "items": self.items,
-            "bytes": self.bytes,
             "has_root": self.has_root,
             "is_done": self.is_done,
+            "cutter": self.cutter.as_json(),
         }
-
-    def count(self, size: int) -> None:
-        """Put the row before `next` into the shard that is being filled."""
-        self.items += 1
-        self.bytes += size
-        if self.items >= SHARD_ITEMS or self.bytes >= SHARD_BYTES:
-            self.close_shard()
-
-    def close_shard(self) -> None:
-        """The shard that is being filled is full, or the last one."""
-        if self.items:
-            self.shards.append({"first": self.first, "last": self.next - 1})
-        self.first, self.items, self.bytes = self.next, 0, 0
 
 
 class TransferRunner(Runner):
@@ -148,11 +127,11 @@ class TransferRunner(Runner):
         for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
             _Comparison(context, cut).save(items)
         _tell_missing(context, cut)
-        cut.close_shard()
+        cut.cutter.close()
         cut.is_done = True
         context.counters["prepared"] = 1
         events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
-        context.checkpoint(cursor=cut.as_json(), shards=cut.shards, events=events)
+        context.checkpoint(cursor=cut.as_json(), shards=cut.cutter.shards, events=events)
 
     def work(self, context: ShardContext) -> None:
         """Copy the rows from payload `first` to `last` that are still to be done."""
@@ -322,7 +301,7 @@ class _Comparison:
         current = (
             {"path": self._rows[-1].entry.path.decode("utf-8", "backslashreplace")} if self._rows else None
         )
-        shards, cut.shards = cut.shards, []
+        shards, cut.cutter.shards = cut.cutter.shards, []
         context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
         cut.next = cursor["next"]
 
@@ -344,14 +323,14 @@ class _Comparison:
             self._tell(entry.path, step.reason)
         action = EntryAction(step.action.value)
         self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place))
-        cut.next += 1
         if state is EntryState.PENDING:
             size = entry.size if entry.kind is Kind.FILE else 0
             if entry.kind is Kind.FILE:
                 self._add("total_files", 1)
                 self._add("total_bytes", size)
             if not self._context.params["dry_run"]:
-                cut.count(size)
+                cut.cutter.add(cut.next, size)
+        cut.next += 1
 
     def _warn(self, text: str) -> None:
         self._events.append(_warning(text))

@@ -11,14 +11,13 @@ from migration_app.models import EntryKind, EntryState, Evidence
 from migration_app.paths import path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.progress import transfer_progress
+from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import compare_sizes, verification_result
 from migration_app.storages.base import Entry, Storage
 from migration_app.storages.errors import StorageError
 from sessions_app.models import Job
 from sessions_app.runners import JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
 
-SHARD_ITEMS = 2000
-SHARD_BYTES = 256 * 10**6
 BATCH_BYTES = 64 * 10**6
 BATCH_FILES = 500
 
@@ -99,17 +98,13 @@ def _cut(context: ShardContext) -> tuple[list[Json], int, int]:
     rows = manifest.rows_of(context.job_id).filter(
         kind=EntryKind.FILE, state=EntryState.PENDING, evidence=Evidence.SIZE_ONLY
     )
-    shards: list[Json] = []
-    files = size = items = in_shard = first = last = 0
+    cutter = Cutter()
+    files = size = 0
     for number, length in rows.order_by("number").values_list("number", "size").iterator(chunk_size=5000):
-        first = first or number
-        last, files, size, items, in_shard = number, files + 1, size + length, items + 1, in_shard + length
-        if items >= SHARD_ITEMS or in_shard >= SHARD_BYTES:
-            shards.append({"first": first, "last": last})
-            first = items = in_shard = 0
-    if items:
-        shards.append({"first": first, "last": last})
-    return shards, files, size
+        cutter.add(number, length)
+        files, size = files + 1, size + length
+    cutter.close()
+    return cutter.shards, files, size
 
 
 def _split(files: list[File]) -> tuple[list[File], list[File]]:

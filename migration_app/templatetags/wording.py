@@ -9,10 +9,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from migration_app.pages import wording
+from migration_app.sizes import size_text
 
 register = template.Library()
 
-register.filter("size", wording.size_text)
+register.filter("size", size_text)
 register.filter("count", wording.count_text)
 register.filter("duration", wording.duration_text)
 register.filter("plain", wording.plain_text)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from migration_app.pages import wording
+from migration_app.sizes import size_text
 from tests.pages.conftest import Faults, Yard
 from tests.pages.sound import check_sound
 from tests.pages.test_scenarios import live
@@ -208,7 +209,7 @@ def test_scripts_and_server_word_numbers_and_names_alike(shown: Shown, page: Pag
         [sizes, seconds, names],
     )
     assert said == [
-        [wording.size_text(size) for size in sizes],
+        [size_text(size) for size in sizes],
         [wording.duration_text(second) for second in seconds],
         [wording.time_left_text(second) for second in seconds],
         [wording.plain_text(name) for name in names],
