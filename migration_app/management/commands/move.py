@@ -114,24 +114,25 @@ class Command(BaseCommand):
         places = [options[side] for side in SIDES if options[side] is not None]
         if len(places) != (0 if options["resume"] else len(SIDES)):
             raise CommandError("Give SOURCE and DESTINATION, or --resume JOB.", returncode=USAGE)
-        # What shards start and stop is for a server's log.
-        logging.getLogger("sessions_app").setLevel(logging.WARNING)
+        given = [name.replace("_", "-") for name in FOR_NEW if options[name] is not None]
+        if options["resume"] and given:
+            raise CommandError(
+                f"--resume goes on as the job was started; leave --{given[0]} out.", returncode=USAGE
+            )
         owner = accounts.owner()
         body = None if options["resume"] else self._request(owner, options)
         with InlineWorker() as worker:
             _pause_on_signals(worker)
-            job_id = self._adopt(worker, options) if body is None else self._submit(worker, owner, body)
+            # Which shards stop and why is for a server's log.
+            logging.getLogger("sessions_app").setLevel(logging.WARNING)
+            job_id = (
+                self._adopt(worker, options["resume"]) if body is None else self._submit(worker, owner, body)
+            )
             with self._follower(job_id, as_json=options["json"]):
                 worker.work_off(job_id)
         return self._say_how_it_ended(Job.objects.select_related("owner").get(pk=job_id), options)
 
-    def _adopt(self, worker: InlineWorker, options: Json) -> UUID:
-        text = options["resume"]
-        if given := [name for name in FOR_NEW if options[name] is not None]:
-            option = given[0].replace("_", "-")
-            raise CommandError(
-                f"--resume goes on as the job was started; leave --{option} out.", returncode=USAGE
-            )
+    def _adopt(self, worker: InlineWorker, text: str) -> UUID:
         try:
             job_id = UUID(text)
             worker.adopt(job_id)
