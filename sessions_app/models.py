@@ -129,6 +129,18 @@ class Job(models.Model):
         return self.status in FINISHED
 
 
+class JobCurve(models.Model):
+    """How fast a job went, for a picture; see `curve`."""
+
+    job = models.OneToOneField(Job, primary_key=True, on_delete=models.CASCADE, related_name="curve")
+    step_s = models.FloatField(default=1.0)
+    rates = models.JSONField(default=list)
+    """Bytes a second, a number for each step since the job started; null where nobody was at work."""
+
+    def __str__(self) -> str:
+        return f"curve of {self.job_id}"
+
+
 class JobClaim(models.Model):
     """A tree that a job writes to; two jobs whose claims overlap never run at once."""
 

@@ -166,6 +166,11 @@ class Runner(ABC):
     def progress(cls, snapshot: Snapshot) -> Json:
         """The progress object of the HTTP contract; a pure function."""
 
+    @classmethod
+    def rate(cls, progress: Json) -> float | None:
+        """Bytes a second of a job at work, for its curve; None where there is nothing to draw."""
+        return None
+
 
 def runner_class(job_type: str) -> type[Runner]:
     """The class that runs a type of job; raises KeyError for an unknown type."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from sessions_app import events
+from sessions_app import curve, events
 from sessions_app.models import Job, Shard
 from sessions_app.runners import NewEvent, Outcome, Snapshot, runner_class, sum_counters
 from sessions_app.states import FINISHED, JobStatus, sources_of
@@ -82,7 +82,8 @@ def refresh_progress(
     if not_within and job.progress_at is not None and now - job.progress_at < not_within:
         return
     counters = sum_counters(list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True)))
-    progress = runner_class(job.type).progress(
+    runner = runner_class(job.type)
+    progress = runner.progress(
         Snapshot(
             status=job.status,
             params=job.params,
@@ -96,3 +97,6 @@ def refresh_progress(
         )
     )
     Job.objects.filter(pk=job_id).update(progress=progress, progress_at=now)
+    rate = runner.rate(progress) if job.status == JobStatus.RUNNING and job.started_at is not None else None
+    if rate is not None and job.started_at is not None:
+        curve.note(job_id, (now - job.started_at).total_seconds(), rate)

@@ -1,6 +1,7 @@
 // The page of a job: drawn by the server as the job stood, moved on from there, event by event.
 
 import { badge, failuresOf, onItem, onStale, percentOf, say } from "./app.js";
+import { noteRate, paintCurve } from "./curve.js";
 import { clock, count, duration, localise, marked, plain, rate, size, timeLeft } from "./wording.js";
 
 const PAINT_MS = 250, LOG_MS = 1000, SPEAK_MS = 60000, STALLED_MS = 15000, AGAIN_MS = 3000;
@@ -35,6 +36,7 @@ function takeProgress(data) {
   run = data.run;
   progress = data;
   if (data.elapsed_seconds !== undefined) [elapsed, elapsedAt] = [data.elapsed_seconds, Date.now()];
+  if (status === "running" && ["transferring", "verifying"].includes(data.status)) noteRate(data.elapsed_seconds, data.speed * 1e6);
   const work = `${data.bytes_transferred}/${data.files_transferred}/${data.files_skipped}/${data.status}`;
   if (work !== moved) [moved, movedAt] = [work, Date.now()];
   schedule();
@@ -281,6 +283,7 @@ onStale((since) => {
 
 setInterval(() => {
   if (status !== "running" || stale) return;
+  if (!document.hidden) paintCurve();
   number("elapsed", duration(elapsed + (Date.now() - elapsedAt) / 1000));
   schedule();
 }, 1000);

@@ -10,10 +10,11 @@ from django.utils import timezone
 from migration_app.cms import systems
 from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
+from migration_app.pages.curve_view import CurveView
 from migration_app.pages.frame import percent_of
 from migration_app.pages.pictures import Picture, pictures_of
 from migration_app.sizes import size_text
-from sessions_app.models import Job, JobEvent
+from sessions_app.models import Job, JobCurve, JobEvent
 
 Json = dict[str, Any]
 
@@ -25,6 +26,9 @@ PHASES = {
     "transfer": (("connecting", "Connect"), ("scanning", "Compare"), ("transferring", "Copy")),
     "verify": (("connecting", "Connect"), ("verifying", "Compare")),
 }
+
+CURVED = ("transfer", "verify")
+"""Types of job that move bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,15 @@ class JobView:
     def suggestions(self) -> list[Json]:
         """Patterns that a scan proposes to leave out."""
         return [one for one in (self.result or {}).get("exclusions", ()) if one.get("is_automatic")]
+
+    @cached_property
+    def curve(self) -> CurveView | None:
+        """How fast it went; None where there is nothing to draw."""
+        if self.job.type not in CURVED:
+            return None
+        row = JobCurve.objects.filter(pk=self.job.pk).first() or JobCurve()
+        found = CurveView(row.step_s, row.rates, self.job.is_finished)
+        return found if found.is_drawn else None
 
     @property
     def pictures(self) -> list[Picture]:

@@ -64,6 +64,11 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     return found | _message(snapshot)
 
 
+def rate_of(progress: Json) -> float | None:
+    """Bytes a second while a transfer copies or a verification compares."""
+    return progress["speed"] * 1e6 if progress["status"] in ("transferring", "verifying") else None
+
+
 def _phase(snapshot: Snapshot, working: str) -> str:
     if snapshot.status == "pending":
         return "initializing"

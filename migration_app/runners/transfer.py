@@ -18,7 +18,7 @@ from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
-from migration_app.runners.progress import transfer_progress
+from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
@@ -195,6 +195,11 @@ class TransferRunner(Runner):
     def progress(cls, snapshot: Snapshot) -> Json:
         """TransferProgress."""
         return transfer_progress(snapshot)
+
+    @classmethod
+    def rate(cls, progress: Json) -> float | None:
+        """The speed of its progress."""
+        return rate_of(progress)
 
 
 def _sides(context: ShardContext) -> list[Side]:

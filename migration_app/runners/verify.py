@@ -10,7 +10,7 @@ from migration_app.engine.digests import read_digests
 from migration_app.models import EntryKind, EntryState, Evidence
 from migration_app.paths import path_text
 from migration_app.runners.connections import Route, side_of
-from migration_app.runners.progress import transfer_progress
+from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import compare_sizes, verification_result
 from migration_app.storages.base import Entry, Storage
@@ -91,6 +91,11 @@ class VerifyRunner(Runner):
     def progress(cls, snapshot: Snapshot) -> Json:
         """As of a transfer: files and bytes that were compared."""
         return transfer_progress(snapshot)
+
+    @classmethod
+    def rate(cls, progress: Json) -> float | None:
+        """The speed of its progress."""
+        return rate_of(progress)
 
 
 def _cut(context: ShardContext) -> tuple[list[Json], int, int]:

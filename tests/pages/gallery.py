@@ -13,7 +13,7 @@ from migration_app.models import HostKey as SeenKey
 from migration_app.storages.base import Entry, HostKey, Kind
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app import events, jobs, transitions
-from sessions_app.models import Job, Shard, User
+from sessions_app.models import Job, JobCurve, Shard, User
 from sessions_app.runners import NewEvent, Outcome
 from sessions_app.states import JobStatus
 from sessions_app.transitions import refresh_progress
@@ -183,6 +183,10 @@ class Gallery:
         counters = {**_COMPARED, "files": 1201, "bytes": 31_000_000, **more}
         job = self.running("transfer", counters)
         events.append(job.pk, [NewEvent("phase", {"phase": phase}) for phase in ("scanning", "transferring")])
+        rates = [(number * 7919) % 9_000_000 for number in range(200)]
+        JobCurve.objects.update_or_create(
+            job=job, defaults={"rates": [*rates[:80], *[None] * 40, *rates[120:]]}
+        )
         return job
 
     def fail_files(self, job: Job, *paths: str) -> None:

@@ -10,7 +10,9 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from migration_app.pages import wording
+from migration_app.pages.curve_view import CurveView
 from migration_app.sizes import size_text
+from sessions_app.curve import noted
 from tests.pages.conftest import Faults, Yard
 from tests.pages.sound import check_sound
 from tests.pages.test_scenarios import live
@@ -215,6 +217,24 @@ def test_scripts_and_server_word_numbers_and_names_alike(shown: Shown, page: Pag
         [wording.plain_text(name) for name in names],
         [wording.plain_text(name).replace("‹", "").replace("›", "") for name in names],
     ]
+
+
+def test_script_goes_on_with_the_curve_as_the_server_would(shown: Shown, page: Page) -> None:
+    page.goto(shown.address("transfer-running"))
+    drawn = page.locator("#curve").get_attribute("data-rates") or ""
+    step_s, rates = 1.0, json.loads(drawn)
+    samples = [(199.5, 1e6), (203.0, 2e6), (239.9, 3e6), (240.0, 4e6), (242.5, 5e6)]
+    for at_s, rate in samples:
+        step_s, rates = noted(step_s, rates, at_s, rate)
+    page.evaluate(
+        """async (samples) => {
+          const { noteRate, paintCurve } = await import("/static/curve.js");
+          samples.forEach(([at, rate]) => noteRate(at, rate));
+          paintCurve();
+        }""",
+        samples,
+    )
+    expect(page.locator("#curve path")).to_have_attribute("d", CurveView(step_s, rates, False).path)
 
 
 def test_without_a_script_a_scan_starts_and_a_job_is_cancelled(

@@ -1,6 +1,7 @@
 """Every page in every condition of a job, drawn by Django alone."""
 
 import doctest
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from django.test import Client
 
 from migration_app import secrets
 from migration_app.models import Endpoint
-from migration_app.pages import wording
+from migration_app.pages import curve_view, wording
 from migration_app.runners.statistics import Statistics
 from sessions_app import accounts
 from sessions_app.models import Job, User
@@ -193,7 +194,7 @@ def test_admin_draws_its_lists_and_a_job(signed_in: Client, gallery: dict[str, J
 
 
 def test_wording_does_what_its_examples_say() -> None:
-    assert doctest.testmod(wording).failed == 0
+    assert doctest.testmod(wording).failed == doctest.testmod(curve_view).failed == 0
 
 
 def test_the_list_of_jobs_is_searched_and_filtered_and_its_pages_keep_the_filters(
@@ -307,3 +308,18 @@ def test_picture_of_a_single_file_is_one_full_bar(
     assert text.count('<svg class="picture"') == 3
     assert text.count('class="files" y="10" width="100.00"') == 3
     assert text.count(f'class="bytes" width="{100 if size else 0}.00"') == 3
+
+
+def test_curve_breaks_where_nobody_was_at_work_and_stands_in_a_table_too(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    for name in ("transfer-running", "transfer-completed"):
+        text = signed_in.get(f"/jobs/{gallery[name].pk}").content.decode()
+        line = re.search(r'<path d="(M[^"]*)"', text)
+        assert line is not None
+        assert line[1].count("M") == 2
+        assert "not at work" in text
+    for name in ("transfer-comparing", "transfer-waiting"):
+        text = signed_in.get(f"/jobs/{gallery[name].pk}").content.decode()
+        assert '<section class="panel" aria-labelledby="curve-title" hidden>' in text
+    assert 'id="curve"' not in signed_in.get(f"/jobs/{gallery['scan-running'].pk}").content.decode()

@@ -83,12 +83,16 @@ def test_refresh_during_a_transfer_reconnects_to_the_moving_bar(yard: Yard, page
     page.goto(f"{product.url}/jobs/{job_id}")
     expect(page.locator("#percent")).to_have_text(re.compile(r"[1-9]\d*\.\d %"))
     before = bar(page)
+    line = page.locator("#curve path")
+    expect(line).to_have_attribute("d", re.compile(r"M.*L"))
     page.reload()
     assert product.status(job_id) == "running"
     assert bar(page) >= before
+    drawn, curve = bar(page), line.get_attribute("d") or ""
+    assert "L" in curve
     live(page)
-    drawn = bar(page)
     until(lambda: bar(page) > drawn)
+    expect(line).not_to_have_attribute("d", curve)
     yard.link.bytes_per_s = None
     expect(page.locator("#job [data-part=badge]")).to_have_text("Completed")
     expect(page.locator("#percent")).to_have_text("100 %")
