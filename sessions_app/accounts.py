@@ -18,14 +18,20 @@ def digest(token: str) -> str:
 
 def owner() -> User:
     """The first owner account; made, without a password, when there is none."""
+    # Asked at each request without login: only who makes the account takes the database's write lock.
+    if (found := _first_owner()) is not None:
+        return found
     with transaction.atomic():
-        found = User.objects.filter(role=Role.OWNER, is_active=True).order_by("pk").first()
-        if found is not None:
+        if (found := _first_owner()) is not None:
             return found
         user = User(username=OWNER_NAME, role=Role.OWNER, is_staff=True, is_superuser=True)
         user.set_unusable_password()
         user.save()
         return user
+
+
+def _first_owner() -> User | None:
+    return User.objects.filter(role=Role.OWNER, is_active=True).order_by("pk").first()
 
 
 def has_signed_in(user: User) -> bool:
@@ -58,8 +64,7 @@ def create_token(user: User, *, label: str = "") -> str:
     return token
 
 
-def user_of_token(token: str) -> User | None:
-    """The account of an API token, or None."""
+def find_token(token: str) -> ApiToken | None:
+    """The row of an API token, with its account, or None."""
     found = ApiToken.objects.select_related("user").filter(digest=digest(token), user__is_active=True)
-    row = found.first()
-    return row.user if row is not None else None
+    return found.first()

@@ -1,13 +1,18 @@
-"""What every request passes: the limit on its body, its method, and, without login, who may send it."""
+"""What every request passes: the limit on its body, its method, a database that does not answer, and, without
+login, who may send it."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from sessions_app import accounts, problems
+
+logger = logging.getLogger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -59,6 +64,30 @@ class MethodMiddleware:
         if request.method in _OF_PAGES or getattr(view, "csrf_exempt", False):
             return None
         return HttpResponseNotAllowed(("GET", "HEAD", "POST"))
+
+
+class DatabaseMiddleware:
+    """Says that the database cannot do its part now, as with a full disk, which is no fault of the program."""
+
+    RETRY_AFTER_S = 5
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass on."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """503, and the database's own words in the log."""
+        if not isinstance(exception, OperationalError):
+            return None
+        logger.warning("%s %s: %s", request.method, request.path, exception)
+        is_full = "full" in str(exception)
+        reason = "has no room left on its disk" if is_full else "does not answer now"
+        answer = problems.answer(request, 503, f"The database {reason}; try again in a moment.")
+        answer["Retry-After"] = str(self.RETRY_AFTER_S)
+        return answer
 
 
 class NoLoginMiddleware:

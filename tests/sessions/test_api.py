@@ -1,6 +1,8 @@
+import contextlib
 import json
 import sqlite3
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -23,6 +25,20 @@ def finish(job: Job, status: str = "completed", *, age: timedelta = timedelta(0)
     Job.objects.filter(pk=job.pk).update(status=status, completed_at=timezone.now() - age)
 
 
+@contextlib.contextmanager
+def locked_database(settings) -> Iterator[None]:
+    """Somebody else writes, and nobody waits."""
+    writer = sqlite3.connect(settings.DATABASES["default"]["NAME"], isolation_level=None)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 0")
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        writer.close()
+        connection.close()
+
+
 def test_health_needs_no_login(client):
     assert client.get("/health").json()["status"] == "ok"
 
@@ -34,6 +50,27 @@ def test_stranger_is_401(client, transactional_db, path):
     answer = client.get(path)
     assert answer.status_code == 401
     assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("has_login", [True, False])
+def test_reading_does_not_wait_for_the_writer(client, settings, submit, api, has_login):
+    submit()
+    settings.NO_LOGIN = not has_login
+    reader = api if has_login else client
+    assert reader.get("/api/sessions").status_code == 200
+    with locked_database(settings):
+        for path in ("/api/sessions", "/api/sessions/active"):
+            assert [job["type"] for job in reader.get(path).json()] == ["demo"]
+
+
+def test_database_that_does_not_answer_is_503(api, settings, submit):
+    finish(submit())
+    assert api.get("/api/sessions").status_code == 200
+    with locked_database(settings):
+        answer = api.delete("/api/sessions")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert answer.json() == {"error": "The database does not answer now; try again in a moment."}
+    assert api.delete("/api/sessions").json() == {"deleted": 1}
 
 
 def test_wrong_token_is_401(client, transactional_db):
