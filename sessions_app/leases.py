@@ -17,6 +17,7 @@ from sessions_app.states import OPEN_SHARDS, ShardKind, ShardState
 
 MOST_DEATHS = 5
 _UNCHANGED: Any = object()
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def lease_s() -> float:
@@ -31,7 +32,7 @@ def margin_s() -> float:
 
 def awake_clock() -> float:
     """Seconds on a clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(slots=True)

@@ -6,9 +6,8 @@ from uuid import UUID
 
 from migration_app import manifest
 from migration_app.engine.leftovers import Removal, remove_leftovers
-from migration_app.models import EntryKind
 from migration_app.runners.connections import Route, side_of
-from migration_app.storages.base import Storage
+from migration_app.storages.base import Kind, Storage
 from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext
 
 LONGEST_S = 60.0
@@ -48,8 +47,7 @@ def remove_temp_files(context: ShardContext, shards: list[Json]) -> None:
 
 
 def _temp_paths(job_id: UUID, shard: Json) -> Iterator[bytes]:
-    for row in manifest.pending(job_id, shard["first"], shard["last"]):
-        if row.kind in (EntryKind.FILE, EntryKind.LINK):
-            entry = manifest.entry_of(row)
-            above, slash, _ = entry.path.rpartition(b"/")
-            yield above + slash + manifest.temp_name(job_id, entry)
+    for item in manifest.pending(job_id, shard["first"], shard["last"]):
+        if item.entry.kind in (Kind.FILE, Kind.LINK):
+            above, slash, _ = item.entry.path.rpartition(b"/")
+            yield above + slash + item.temp_name

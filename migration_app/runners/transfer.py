@@ -135,13 +135,8 @@ class TransferRunner(Runner):
 
     def work(self, context: ShardContext) -> None:
         """Copy the rows from payload `first` to `last` that are still to be done."""
-        rows = manifest.pending(context.job_id, context.payload["first"], context.payload["last"])
-        left = {}
-        for row in rows:
-            entry = manifest.entry_of(row)
-            left[row.number] = Item(
-                row.number, entry, manifest.temp_name(context.job_id, entry), manifest.place_of(row)
-            )
+        items = manifest.pending(context.job_id, context.payload["first"], context.payload["last"])
+        left = {item.number: item for item in items}
         if not left:
             return
         known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])

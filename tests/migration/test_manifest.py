@@ -37,7 +37,7 @@ def test_rows_come_back_as_the_entries_that_they_were(job):
     entries += [Entry(b"link", Kind.LINK, 3, 9, 0o777, b"\xff\\"), Entry(b"d", Kind.FOLDER, 0, 2**33, 0o755)]
     rows = [Row(n, entry, EntryAction.CREATE, EntryState.PENDING) for n, entry in enumerate(entries, 1)]
     manifest.add(job.pk, rows)
-    assert [manifest.entry_of(row) for row in manifest.pending(job.pk, 1, 100)] == entries
+    assert [item.entry for item in manifest.pending(job.pk, 1, 100)] == entries
     found = manifest.find_numbers(job.pk, [entry.path for entry in entries] + [b"nowhere"])
     assert found == {entry.path: n for n, entry in enumerate(entries, 1)}
 

@@ -168,9 +168,11 @@ class LocalStorage(Storage):
 
     def _split(self, path: Path) -> tuple[int, bytes]:
         """The descriptor of the folder that a path is in, and its name there. Raises OSError, StorageError."""
-        if (refused := path_refusal(path)) is not None:
-            raise refused
         parent, _, name = path.rpartition(b"/")
+        # A folder that is open has been looked at before.
+        unseen = name if parent and parent in self._folders else path
+        if (refused := path_refusal(unseen)) is not None:
+            raise refused
         return self._folder(parent), name
 
     async def root_entry(self) -> Entry:
