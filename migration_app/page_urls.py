@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from migration_app.pages import connection_pages, file_page, history, job_pages, new_job, sign_in
+from migration_app.pages import connection_pages, file_page, history, job_pages, new_job, sign_in, system
 
 urlpatterns = [
     path("", new_job.start, name="start"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("sign-in/link/<str:token>", sign_in.sign_in_link, name="sign-in-link"),
     path("set-password", sign_in.set_password, name="set-password"),
     path("theme", sign_in.theme, name="theme"),
+    path("workers", system.workers, name="workers"),
     path("new/scan", new_job.new_scan, name="new-scan"),
     path("new/transfer", new_job.new_transfer, name="new-transfer"),
     path("connections", connection_pages.connection_list, name="connections"),

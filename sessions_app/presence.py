@@ -18,6 +18,9 @@ SEEN_EVERY_S = 5
 FORGOTTEN_AFTER = timedelta(minutes=5)
 """A worker of another host that was silent for so long counts as gone."""
 
+MISSED_AFTER = timedelta(seconds=30)
+"""Silence after which people are told that no worker is there."""
+
 
 def _folder() -> Path:
     path = Path(settings.DATA_DIR) / "workers"
@@ -68,6 +71,11 @@ def is_alive(worker: Worker) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def count_seen() -> int:
+    """How many workers were heard of lately, on any host."""
+    return Worker.objects.filter(seen_at__gt=timezone.now() - MISSED_AFTER).count()
 
 
 def bury_dead() -> set[str]:

@@ -3,7 +3,7 @@
 import { listen } from "./live.js";
 import { clock, count, localise, marked, rate, size, timeLeft } from "./wording.js";
 
-const OFFLINE_MS = 15000, RECONNECTING_MS = 3000;
+const WORKERS_MS = 30000, OFFLINE_MS = 15000, RECONNECTING_MS = 3000;
 const ENDS = ["completed", "failed", "cancelled"];
 const handlers = [], linkHandlers = [];
 let link = { connected: false, signedOut: false, heardAt: 0, lostAt: Date.now() };
@@ -135,6 +135,20 @@ function sendOnce(form) {
   });
 }
 
+// The warning that no worker is there comes and goes by itself.
+async function lookForWorkers() {
+  if (document.hidden) return;
+  const answer = await fetch("/workers", { redirect: "error" }).catch(() => null);
+  if (!answer?.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("workers");
+  const place = document.getElementById("workers");
+  if (fresh && fresh.textContent.trim() !== place.textContent.trim()) {
+    place.replaceWith(fresh);
+    say(fresh.textContent.trim() || "Workers are there again.");
+  }
+}
+
+setInterval(lookForWorkers, WORKERS_MS);
 document.querySelectorAll("time").forEach(localise);
 setInterval(() => document.querySelectorAll("time[data-form=full]").forEach(localise), 60000);
 document.querySelectorAll("form[data-once]").forEach(sendOnce);

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from migration_app.pages.badges import BADGES, Badge, badge_of, partial_badge, title_of
 from migration_app.pages.wording import count_text, plural, rate_text, time_left_text
 from migration_app.sizes import size_text
-from sessions_app import __version__
+from sessions_app import __version__, presence
 from sessions_app.models import Job, JobEvent, User
 
 THEME_COOKIE = "haulier_theme"
@@ -75,6 +75,11 @@ class Frame:
         """auto, light or dark."""
         theme = self._request.COOKIES.get(THEME_COOKIE, "auto")
         return theme if theme in THEMES else "auto"
+
+    @cached_property
+    def workers(self) -> int:
+        """How many workers were heard of lately."""
+        return presence.count_seen()
 
     themes = THEMES
     version = __version__

@@ -242,6 +242,9 @@ class JobView:
         """Where the bytes of a scanned tree are."""
         return pictures_of((self.result or {}).get("statistics") or {})
 
+    levels = (("info", "All"), ("warning", "Warnings and errors"), ("error", "Errors"))
+    """Which rows of the log the page may show; the style sheet hides the others."""
+
     def log(self) -> tuple[list[Line], bool]:
         """The last rows up to the job's row, oldest first, and whether there are earlier ones."""
         rows = list(self.job.events.filter(seq__lte=self.job.event_seq).order_by("-seq")[: LOG_ROWS + 1])

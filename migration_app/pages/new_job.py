@@ -19,6 +19,7 @@ from migration_app.pages.forms import OptionsForm, ScanOptionsForm, SideForm, Tr
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values
 from migration_app.pages.rows import rows_of
+from migration_app.pages.system import system_line
 from migration_app.serializers import (
     ScanRequestSerializer,
     StrictSerializer,
@@ -357,5 +358,9 @@ def start(request: SignedRequest) -> HttpResponse:
         for job in owned.filter(status=state).order_by("-completed_at")[:LAST_RESULTS]
     ]
     finished = sorted(last, key=lambda job: str(job.completed_at), reverse=True)[:LAST_RESULTS]
-    context = {"forms": [TransferForm(request), ScanForm(request)], "rows": rows_of(finished)}
+    context = {
+        "forms": [TransferForm(request), ScanForm(request)],
+        "rows": rows_of(finished),
+        "system": system_line() if request.user.is_owner else None,
+    }
     return render(request, "pages/start.html", context)

@@ -219,6 +219,18 @@ def test_scripts_and_server_word_numbers_and_names_alike(shown: Shown, page: Pag
     ]
 
 
+def test_log_shows_the_chosen_level_without_a_script(
+    shown: Shown, new_context: Callable[..., BrowserContext]
+) -> None:
+    page = new_context(java_script_enabled=False).new_page()
+    page.goto(shown.address("hostile"))
+    rows = [page.locator(f"#log li.{kind}").first for kind in ("info", "warning", "error")]
+    levels = {"All": (1, 1, 1), "Warnings and errors": (0, 1, 1), "Errors": (0, 0, 1)}
+    for level, seen in levels.items():
+        page.get_by_label(level, exact=True).check()
+        assert [row.is_visible() for row in rows] == [bool(one) for one in seen]
+
+
 def test_script_goes_on_with_the_curve_as_the_server_would(shown: Shown, page: Page) -> None:
     page.goto(shown.address("transfer-running"))
     drawn = page.locator("#curve").get_attribute("data-rates") or ""

@@ -4,17 +4,19 @@ import doctest
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from migration_app import secrets
 from migration_app.models import Endpoint
 from migration_app.pages import curve_view, wording
 from migration_app.runners.statistics import Statistics
 from sessions_app import accounts
-from sessions_app.models import Job, User
+from sessions_app.models import Job, User, Worker
 from tests.pages.gallery import RIGHT_TO_LEFT, Gallery
 
 pytestmark = pytest.mark.django_db
@@ -323,3 +325,32 @@ def test_curve_breaks_where_nobody_was_at_work_and_stands_in_a_table_too(
         text = signed_in.get(f"/jobs/{gallery[name].pk}").content.decode()
         assert '<section class="panel" aria-labelledby="curve-title" hidden>' in text
     assert 'id="curve"' not in signed_in.get(f"/jobs/{gallery['scan-running'].pk}").content.decode()
+
+
+def test_missing_workers_are_told_on_every_page_with_what_to_do(signed_in: Client) -> None:
+    sentence = "No worker has been heard of for 30 seconds"
+    for address in ("/", "/jobs", "/workers"):
+        text = signed_in.get(address).content.decode()
+        assert sentence in text
+        assert "manage.py serve --only worker" in text
+    now = timezone.now()
+    worker = Worker.objects.create(id="one", host="elsewhere", pid=1, queues="work", seen_at=now)
+    for address in ("/", "/jobs", "/workers"):
+        assert sentence not in signed_in.get(address).content.decode()
+    Worker.objects.filter(pk=worker.pk).update(seen_at=now - timedelta(seconds=31))
+    assert sentence in signed_in.get("/workers").content.decode()
+
+
+def test_owners_see_workers_queue_and_disk_on_the_start_page(
+    signed_in: Client, client: Client, gallery: dict[str, Job]
+) -> None:
+    Worker.objects.create(id="one", host="elsewhere", pid=1, queues="work", seen_at=timezone.now())
+    text = signed_in.get("/").content.decode()
+    line = re.search(r'id="system">(.*?)</p>', text)
+    assert line is not None
+    assert re.fullmatch(
+        r"System: 1 worker, \d+ pieces of work waiting, \S+ .iB of \S+ .iB free for Haulier's own data\.",
+        unescape(line[1]),
+    )
+    client.force_login(User.objects.create(username="operator"))
+    assert 'id="system"' not in client.get("/").content.decode()
