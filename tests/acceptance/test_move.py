@@ -176,6 +176,8 @@ def test_bar_ctrl_c_kill_and_resume_in_a_terminal(machine, address, key_file, sl
         "--destination-key",
         key_file,
         "--accept-new-host-key",
+        # However fast the machine, there is something left to be interrupted.
+        "--bwlimit=2",
     )
     until(lambda: re.search(r"[1-9]\d* of [\d,]+ files", terminal.text))
     terminal.type("\x03")
