@@ -235,7 +235,7 @@ def _run_claimed(context: LeasedShard) -> None:
         runner.work(context)
     with transaction.atomic():
         context.lease.flush(state=ShardState.DONE, counters=context.counters)
-        transitions.refresh_progress(context.job_id)
+        transitions.refresh_progress(context.job_id, current={"shard": context.number})
         leases.close_work(context.job_id)
 
 

@@ -57,7 +57,7 @@ class Snapshot:
     counters: Mapping[str, int]
     """Summed over all shards."""
     current: Json
-    """What the last checkpoint said is going on: phase, current_file and the like."""
+    """What the last checkpoint said is going on, as the runner words it; `shard` alone: that one has just ended."""
     previous: Json | None
     """The progress before this one."""
     now: datetime

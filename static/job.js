@@ -89,6 +89,7 @@ function paint() {
     paintPhases(found.status);
   }
   document.getElementById("now").hidden = isOver();
+  if (isOver()) paintFlight();
   showName("current", isOver() ? "" : found?.current_file ?? found?.current_path ?? undefined);
   number("failed", count(failures));
   paintBar(found);
@@ -101,6 +102,29 @@ function showName(where, text) {
   place.dataset.shown = text;
   place.title = plain(text);
   place.replaceChildren(marked(text));
+}
+
+// Once a second, as the names change too fast to be read otherwise.
+function paintFlight() {
+  const place = document.getElementById("flight");
+  if (!place) return;
+  place.hidden = isOver();
+  const files = isOver() ? [] : progress?.files_in_flight;
+  if (!files) return;
+  while (place.children.length > files.length) place.lastElementChild.remove();
+  files.forEach((file, index) => {
+    let row = place.children[index];
+    if (!row) {
+      row = document.createElement("li");
+      row.append(document.createElement("span"), " ", document.createElement("span"));
+      row.firstElementChild.className = "path";
+      place.append(row);
+    }
+    const [name, amount] = row.children;
+    if (row.dataset.path !== file.path) name.replaceChildren(marked(file.path));
+    row.dataset.path = file.path;
+    write(amount, `${size(file.done_bytes)} of ${size(file.size_bytes)}`);
+  });
 }
 
 function paintScan(found) {
@@ -284,6 +308,7 @@ onStale((since) => {
 setInterval(() => {
   if (status !== "running" || stale) return;
   if (!document.hidden) paintCurve();
+  if (!document.hidden) paintFlight();
   number("elapsed", duration(elapsed + (Date.now() - elapsedAt) / 1000));
   schedule();
 }, 1000);

@@ -287,6 +287,11 @@ class FileCopy(_PlacedCopy):
         else:
             self.fill()
 
+    @property
+    def taken(self) -> int:
+        """Bytes that the destination has."""
+        return self._taken
+
     def fill(self) -> None:
         """Ask for as much as the window has room for."""
         if not self._is_filling and self.error is None and self._reader is not None:

@@ -1,11 +1,12 @@
 """What a transfer has under way: lanes for small and large files, a window in bytes, and what ended."""
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
 from migration_app.engine.copies import Copy, FileCopy, FolderCopy, LinkCopy, Refusal
-from migration_app.engine.items import Done, Item
+from migration_app.engine.items import Done, Item, UnderWay
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
 from migration_app.engine.pace import Pace
@@ -23,6 +24,8 @@ SMALL_SHARE = 2 * 2**20
 BATCH_DONE = 500
 LONGEST_WAIT_S = 0.25
 STOP_S = 1.5
+MOST_SHOWN = 8
+"""Of the files under way."""
 
 _COPIES: dict[Kind, type[Copy]] = {
     Kind.FILE: FileCopy,
@@ -80,6 +83,19 @@ class Flow:
             await self._pump.wait(timeout_s)
         done, self._done = self._done, []
         return done
+
+    def files_under_way(self) -> list[UnderWay]:
+        """A few of the files that are under way, the largest first."""
+        copies = [
+            copy
+            for lane in (self._large, self._small)
+            for copy in lane.under_way
+            if isinstance(copy, FileCopy)
+        ]
+        largest = heapq.nsmallest(
+            MOST_SHOWN, copies, key=lambda copy: (-copy.item.entry.size, copy.item.number)
+        )
+        return [UnderWay(copy.item.entry.path, copy.item.entry.size, copy.taken) for copy in largest]
 
     async def stop(self) -> None:
         """Start nothing more; close and remove what is half done, as far as that takes no longer than `STOP_S`."""

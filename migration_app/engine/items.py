@@ -27,3 +27,12 @@ class Done:
     error: StorageError | None
     refusal: AttributesRefused | None = None
     """Why its mode and mtime could not be set, though it is in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A file of which the destination has a part."""
+
+    path: bytes
+    size: int
+    done: int

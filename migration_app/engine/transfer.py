@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 
 from migration_app.engine.flow import SMALL_AT_ONCE, Flow
-from migration_app.engine.items import Done, Item
+from migration_app.engine.items import Done, Item, UnderWay
 from migration_app.engine.pace import Pace
 from migration_app.storages.base import Storage
 
@@ -21,6 +21,8 @@ class TransferBatch:
     bytes_in_flight: int = 0
     """Bytes that the destination has taken of files that are not finished."""
     current_file: bytes = b""
+    under_way: list[UnderWay] = field(default_factory=list)
+    """Some of the files that are under way."""
 
 
 async def transfer_items(
@@ -42,7 +44,7 @@ async def transfer_items(
     flow = Flow(source, destination, items, folders_known=folders_known, pace=pace or Pace(), at_once=at_once)
     try:
         while (done := await flow.advance(BATCH_S)) is not None:
-            yield TransferBatch(done, flow.bytes_in_flight, flow.current_file)
+            yield TransferBatch(done, flow.bytes_in_flight, flow.current_file, flow.files_under_way())
     finally:
         await flow.stop()
     if flow.lost is not None:

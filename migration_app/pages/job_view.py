@@ -228,6 +228,11 @@ class JobView:
         """Patterns that a scan proposes to leave out."""
         return [one for one in (self.result or {}).get("exclusions", ()) if one.get("is_automatic")]
 
+    @property
+    def in_flight(self) -> list[Json]:
+        """The files that are under way."""
+        return list(self.progress.get("files_in_flight") or [])
+
     @cached_property
     def curve(self) -> CurveView | None:
         """How fast it went; None where there is nothing to draw."""

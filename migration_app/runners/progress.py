@@ -7,6 +7,7 @@ from sessions_app.serializers import instant
 
 # A file costs about as much time as so many bytes do: with bytes alone a bar of many small files stands still.
 _FILE_COSTS_BYTES = 64 * 1024
+MOST_IN_FLIGHT = 8
 _ENDED = ("paused", "completed", "failed", "cancelled")
 _SMOOTHING_S = 3.0
 _ETA_FROM = 0.01
@@ -40,8 +41,9 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     speed = _average(done_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
     eta = elapsed * (1 - share) / share if share > _ETA_FROM and not is_over else 0.0
     errors = count("failed", 0)
+    phase = _phase(snapshot, "transferring" if count("prepared") else "scanning")
     found: Json = {
-        "status": _phase(snapshot, "transferring" if count("prepared") else "scanning"),
+        "status": phase,
         "files_transferred": count("files", 0),
         "total_files": count("total_files", 0),
         "bytes_transferred": done_bytes,
@@ -49,6 +51,7 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         "current_file": ""
         if is_over
         else str(snapshot.current.get("path", _previous(snapshot, "current_file", ""))),
+        "files_in_flight": _in_flight(snapshot) if phase == "transferring" else [],
         "speed": round(speed, 3),
         "eta": round(eta, 1),
         "percent_complete": 100.0 if snapshot.status == "completed" else round(min(99.9, 100 * share), 1),
@@ -62,6 +65,17 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     if errors and last_error:
         found["last_error"] = last_error
     return found | _message(snapshot)
+
+
+def _in_flight(snapshot: Snapshot) -> list[Json]:
+    """Files under way, of each shard what its last checkpoint said; nothing of one that has ended."""
+    known: list[Json] = _previous(snapshot, "files_in_flight", [])
+    shard = snapshot.current.get("shard")
+    if shard is None:
+        return known
+    others = [one for one in known if one["shard"] != shard]
+    mine = [one | {"shard": shard} for one in snapshot.current.get("under_way", ())]
+    return sorted([*others, *mine], key=lambda one: one["shard"])[:MOST_IN_FLIGHT]
 
 
 def rate_of(progress: Json) -> float | None:

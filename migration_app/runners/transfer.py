@@ -362,7 +362,14 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
             counters["bytes"] = counters.get("bytes", 0) + one.bytes
     counters["in_flight"] = batches[-1].bytes_in_flight
     events = _failures(done)
-    current: Json = {"path": path_text(batches[-1].current_file)}
+    current: Json = {
+        "path": path_text(batches[-1].current_file),
+        "shard": context.number,
+        "under_way": [
+            {"path": path_text(one.path), "size_bytes": one.size, "done_bytes": one.done}
+            for one in batches[-1].under_way
+        ],
+    }
     if events:
         current["last_error"] = events[-1].data["error"]
     outcomes = [(one.number, str(one.error) if one.error is not None else "") for one in done]

@@ -289,6 +289,8 @@ def test_batches_come_while_one_file_moves() -> None:
     # Four in a second, also on a machine that is busy with other things.
     assert len(found) >= 4 * int(found[-1][0])
     assert any(0 < batch.bytes_in_flight < 1_500_000 and batch.current_file == b"large" for _, batch in found)
+    shown = [one for _, batch in found for one in batch.under_way if one.path == b"large"]
+    assert any(0 < one.done < one.size for one in shown)
     assert found[-1][1].bytes_in_flight == 0
 
 

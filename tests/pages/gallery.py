@@ -283,6 +283,8 @@ class Gallery:
         found["transfer-comparing"] = self.running("transfer", {"connected": 1, "total_files": 90})
         found["scan-running"] = self.running("scan", _SCANNED)
         found["transfer-running"] = self.copying(failed=1)
+        under_way = [{"path": HOSTILE, "size_bytes": 9_000_000, "done_bytes": 4_000_000}] * 3
+        refresh_progress(found["transfer-running"].pk, current={"shard": 2, "under_way": under_way})
         self.fail_files(found["transfer-running"], "wp-content/a.jpg")
         for job in found.values():
             job.refresh_from_db()

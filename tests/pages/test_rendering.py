@@ -44,7 +44,7 @@ WORDS = {
     "transfer-cancelled": ("Cancelled", "Delete…"),
     "transfer-waiting": ("Waiting", "It waits for Transfer 1b4f0c11"),
     "transfer-comparing": ("Running", "Compare"),
-    "transfer-running": ("Running", "1,201 of 2,514", "about 4 min"),
+    "transfer-running": ("Running", "1,201 of 2,514", "about 4 min", "3.8 MiB of 8.6 MiB"),
     "hostile": ("Running", "U+202E"),
 }
 

@@ -1,0 +1,44 @@
+"""Files under way, as the progress of a transfer tells them."""
+
+from typing import Any
+
+from django.utils import timezone
+
+from migration_app.runners.progress import MOST_IN_FLIGHT, transfer_progress
+from sessions_app.runners import Snapshot
+
+Json = dict[str, Any]
+
+
+def said(previous: Json | None, current: Json, *, status: str = "running") -> Json:
+    """The progress after a checkpoint that said `current`."""
+    counters = {"connected": 1, "prepared": 1}
+    return transfer_progress(
+        Snapshot(status, {}, counters, current, previous, timezone.now(), timezone.now())
+    )
+
+
+def shard(number: int, *paths: str) -> Json:
+    """What a checkpoint says of a shard that has these files under way."""
+    files = [{"path": path, "size_bytes": 10, "done_bytes": 5} for path in paths]
+    return {"shard": number, "under_way": files}
+
+
+def paths(progress: Json) -> list[str]:
+    """Paths of the files in flight."""
+    return [one["path"] for one in progress["files_in_flight"]]
+
+
+def test_files_of_all_shards_are_in_flight_until_their_shard_has_ended() -> None:
+    one = said(None, shard(2, "a", "b"))
+    two = said(one, shard(3, "c"))
+    assert paths(two) == ["a", "b", "c"]
+    assert paths(said(two, shard(2, "d"))) == ["d", "c"]
+    assert paths(said(two, {})) == ["a", "b", "c"]
+    assert paths(said(two, {"shard": 2})) == ["c"]
+    assert paths(said(two, {}, status="paused")) == paths(said(two, {}, status="completed")) == []
+
+
+def test_files_in_flight_are_few() -> None:
+    many = said(None, shard(2, *"abcdef"))
+    assert len(paths(said(many, shard(3, *"ghijkl")))) == MOST_IN_FLIGHT
