@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
@@ -15,7 +16,7 @@ from migration_app import endpoints, secrets
 from migration_app.models import Endpoint
 from migration_app.probing import probe_endpoint
 from migration_app.serializers import StoredConnectionSerializer, plain_path, validated
-from migration_app.storages.base import Entry, FolderListing, HostKey, Kind, Storage, ask
+from migration_app.storages.base import Entry, FolderListing, Kind, Storage, Trace, ask
 from migration_app.storages.errors import StorageError
 from migration_app.visits import visit
 from sessions_app.models import Job, User
@@ -52,27 +53,30 @@ def _save(stored: Endpoint, *, is_new: bool = False) -> None:
 
 
 def update(user: User, stored: Endpoint, data: Any, *, is_partial: bool) -> Endpoint:
-    """Change a connection. An empty secret keeps the stored one; another server or user drops secrets and pin.
+    """Change a connection. An empty secret keeps the stored one; another server, user or jump host drops
+    all of them, and the pin.
 
-    Raises ValidationError, Conflict when jobs that are not finished use what would go.
+    Raises ValidationError, Conflict when jobs that are not finished, or other connections, use what would go.
     """
     if is_partial and isinstance(data, dict):
         data = _merged(stored, data)
     config = validated(StoredConnectionSerializer, user, data, stored=stored.pk)
     changed = endpoints.unsaved(user.pk, config)
-    given = {name: config[name] for name in endpoints.SECRETS if config[name]}
+    given = {name: value for name, value in endpoints.secrets_of(config).items() if value}
     with transaction.atomic():
         row = Endpoint.objects.select_for_update().get(pk=stored.pk)
-        if endpoints.account(changed) != endpoints.account(row):
-            _refuse_in_use(row, "Its server and user cannot be changed")
-            endpoints.forget_pin(row)
+        is_same = endpoints.account(changed) == endpoints.account(row)
+        if not is_same or endpoints.jump_account(changed) != endpoints.jump_account(row):
+            _refuse_in_use(row, "Its server, user and jump host cannot be changed")
+            endpoints.forget_pins(row, changed)
             row.last_test = row.tested_at = None
             kept: dict[str, str] = {}
         else:
             kept = secrets.unseal_or_nothing(row.sealed)
-        if "ssh_key" in given:
-            # It belonged to the key that is replaced.
-            kept.pop("passphrase", None)
+        for prefix in ("", endpoints.JUMP):
+            if f"{prefix}ssh_key" in given:
+                # It belonged to the key that is replaced.
+                kept.pop(f"{prefix}passphrase", None)
         for name in ("protocol", "host", "port", "username", "options"):
             setattr(row, name, getattr(changed, name))
         row.name, row.root_path = config["name"], config["root_path"]
@@ -94,7 +98,7 @@ def _merged(stored: Endpoint, data: Json) -> Json:
 
 
 def delete(stored: Endpoint) -> None:
-    """Delete a connection with its secrets. Raises Conflict while jobs that are not finished use it."""
+    """Delete a connection with its secrets. Raises Conflict while unfinished jobs or other connections use it."""
     with transaction.atomic():
         row = Endpoint.objects.select_for_update().get(pk=stored.pk)
         _refuse_in_use(row, "It cannot be deleted")
@@ -103,13 +107,17 @@ def delete(stored: Endpoint) -> None:
 
 def jobs_using(stored: Endpoint) -> int:
     """How many jobs that are not finished use a connection."""
-    return Job.objects.filter(endpoints__connection=stored, status__in=ACTIVE).distinct().count()
+    is_side = Q(endpoints__connection=stored) | Q(endpoints__options__jump__connection=stored.pk)
+    return Job.objects.filter(is_side, status__in=ACTIVE).distinct().count()
 
 
 def _refuse_in_use(stored: Endpoint, what: str) -> None:
     if count := jobs_using(stored):
         jobs = "a job that is not finished uses" if count == 1 else f"{count} jobs that are not finished use"
         raise Conflict(f"{what} while {jobs} it.")
+    behind = of(stored.owner).filter(options__jump__connection=stored.pk).first()
+    if behind is not None:
+        raise Conflict(f"{what} while the connection {behind.name} goes through it.")
 
 
 def try_out(user: User, stored: Endpoint, *, asks_first: bool = False) -> Json:
@@ -169,19 +177,19 @@ def browse(user: User, stored: Endpoint, path: str, *, asks_first: bool = False)
     path = _checked(user, stored, path or stored.root_path)
     side = endpoints.side_at(stored, path, asks_first=asks_first)
 
-    async def look(storage: Storage) -> tuple[HostKey | None, FolderListing | StorageError]:
+    async def look(storage: Storage) -> tuple[Trace, FolderListing | StorageError]:
         await storage.connect()
         try:
             await storage.root_entry()
-            return storage.host_key, await ask(partial(storage.list_folder, b""))
+            return storage.trace, await ask(partial(storage.list_folder, b""))
         except StorageError as error:
-            return storage.host_key, error
+            return storage.trace, error
         finally:
             await storage.close()
 
-    key, listing = visit(user, side, look)
-    if key is not None and side.learns_host_key:
-        endpoints.pin(stored, key)
+    trace, listing = visit(user, side, look)
+    for server, key in side.unpinned(trace):
+        endpoints.pin(server, key)
     if isinstance(listing, StorageError):
         raise ValidationError({"path": [str(listing)]})
     entries = sorted(listing.entries, key=lambda entry: (entry.kind is not Kind.FOLDER, entry.path))

@@ -10,7 +10,7 @@ from django.conf import settings
 from migration_app import endpoints, secrets
 from migration_app.endpoints import Side
 from migration_app.models import Endpoint
-from migration_app.storages.base import HostKey, HostKeyPolicy, Storage
+from migration_app.storages.base import HostKey, HostKeyPolicy, Storage, Trace
 from migration_app.storages.errors import HostKeyRejected, StorageError
 from migration_app.visits import visit
 from sessions_app.models import Job, User
@@ -58,9 +58,15 @@ def look(user: User, configs: dict[str, Json]) -> dict[str, Contact]:
 def _look(user: User, side: Side) -> Contact:
     policy = side.address.host_keys
     greeting = replace(side, address=replace(side.address, host_keys=HostKeyPolicy(is_strict=True)))
-    key, error = visit(user, greeting, _connect)
+    trace, error = visit(user, greeting, _connect)
+    key, jump = trace.host_key, side.address.jump
     if key is None:
-        return Contact(side.endpoint, error=str(error))
+        unpinned = side.unpinned(trace) if settings.HOST_KEYS != "strict" else []
+        if unpinned:
+            # That of the jump host, with which the way ended.
+            return Contact(*unpinned[0])
+        is_changed = isinstance(error, HostKeyRejected) and jump is not None and jump.host_keys.pinned
+        return Contact(side.endpoint, error=f"{error}{_CHANGED if is_changed else ''}")
     vouched_for = policy.demanded or policy.pinned
     if vouched_for is None and settings.HOST_KEYS != "strict":
         return Contact(side.endpoint, unknown_key=key)
@@ -72,18 +78,19 @@ def _look(user: User, side: Side) -> Contact:
     return Contact(side.endpoint)
 
 
-async def _connect(storage: Storage) -> tuple[HostKey | None, StorageError | None]:
+async def _connect(storage: Storage) -> tuple[Trace, StorageError | None]:
     try:
         await storage.connect()
     except StorageError as error:
-        return storage.trace.host_key, error
+        return storage.trace, error
     await storage.close()
-    return storage.trace.host_key, None
+    return storage.trace, None
 
 
 def unseen(sides: Iterable[Endpoint]) -> Endpoint | None:
-    """The first of the sides whose server's key nobody has vouched for, as after it was forgotten."""
-    return next((one for one in sides if endpoints.takes_any_key(one)), None)
+    """The first server on the way to the sides whose key nobody has vouched for, as after it was forgotten."""
+    servers = (server for one in sides for server in endpoints.servers_of(one))
+    return next((server for server in servers if endpoints.takes_any_key(server)), None)
 
 
 def sides_of(job: Job) -> Iterable[Endpoint]:

@@ -2,7 +2,7 @@
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +19,8 @@ Json = dict[str, Any]
 
 DEFAULT_PORTS = {"sftp": 22}
 SECRETS = ("password", "ssh_key", "passphrase")
+JUMP = "jump_"
+"""Stands before the names of a jump host's secrets where they are sealed with those of the server behind it."""
 
 
 def store(job: Job, config: Json) -> Endpoint:
@@ -27,9 +29,10 @@ def store(job: Job, config: Json) -> Endpoint:
     Raises Endpoint.DoesNotExist when the stored connection has been deleted meanwhile.
     """
     endpoint = unsaved(job.owner_id, config)
-    if endpoint.connection_id is not None:
-        # Held until the job is written: from then on it cannot be deleted.
-        Endpoint.objects.select_for_update().get(pk=endpoint.connection_id)
+    for number in (endpoint.connection_id, endpoint.options.get("jump", {}).get("connection")):
+        if number is not None:
+            # Held until the job is written: from then on it cannot be deleted.
+            Endpoint.objects.select_for_update().get(pk=number)
     endpoint.job = job
     endpoint.save(force_insert=True)
     return endpoint
@@ -37,6 +40,9 @@ def store(job: Job, config: Json) -> Endpoint:
 
 def unsaved(owner_id: int, config: Json) -> Endpoint:
     """The endpoint of a validated request, not written yet."""
+    options = {"host_key": config["host_key"]} if config.get("host_key") else {}
+    if jump := config.get("jump"):
+        options["jump"] = {name: value for name, value in jump.items() if value and name not in SECRETS}
     return Endpoint(
         owner_id=owner_id,
         connection_id=config.get("connection"),
@@ -44,14 +50,59 @@ def unsaved(owner_id: int, config: Json) -> Endpoint:
         host=config["host"],
         port=config["port"],
         username=config["username"],
-        options={"host_key": config["host_key"]} if config.get("host_key") else {},
-        sealed=secrets.seal({name: config.get(name, "") for name in SECRETS}),
+        options=options,
+        sealed=secrets.seal(secrets_of(config)),
     )
+
+
+def secrets_of(config: Json) -> dict[str, str]:
+    """The secrets of a validated side by the names under which they are sealed, those that are not given too."""
+    jump = config.get("jump", {})
+    found = {name: config.get(name, "") for name in SECRETS}
+    return found | {JUMP + name: jump.get(name, "") for name in SECRETS}
+
+
+def split_secrets(held: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What was sealed together: the server's own secrets, and those of the jump host before it."""
+    own = {name: value for name, value in held.items() if not name.startswith(JUMP)}
+    return own, {name.removeprefix(JUMP): value for name, value in held.items() if name.startswith(JUMP)}
 
 
 def public(config: Json) -> Json:
     """What an answer shows of a side: all but the secrets, which are empty."""
-    return {name: "" if name in SECRETS else value for name, value in config.items() if name != "connection"}
+    found = {name: "" if name in SECRETS else value for name, value in config.items() if name != "connection"}
+    return found | ({"jump": _public_jump(config["jump"])} if "jump" in config else {})
+
+
+def _public_jump(jump: Json) -> Json:
+    found = {"host": jump["host"], "port": jump.get("port", 0), "username": jump["username"]}
+    if jump.get("connection"):
+        return {"connection": str(jump["connection"])} | found
+    if jump.get("host_key"):
+        found["host_key"] = jump["host_key"]
+    return found | dict.fromkeys(SECRETS, "")
+
+
+def jump_of(endpoint: Endpoint) -> Endpoint | None:
+    """The server that the way to an endpoint goes through, as an endpoint that is not written."""
+    jump = endpoint.options.get("jump")
+    if not jump:
+        return None
+    return Endpoint(
+        owner=endpoint.owner,
+        connection_id=jump.get("connection"),
+        protocol="sftp",
+        host=jump["host"],
+        port=jump.get("port", 0),
+        username=jump["username"],
+        options={"host_key": jump["host_key"]} if jump.get("host_key") else {},
+    )
+
+
+def servers_of(endpoint: Endpoint) -> list[Endpoint]:
+    """The servers on the way to an endpoint, in their order; none of a local folder."""
+    jump = jump_of(endpoint)
+    return [] if endpoint.protocol == "local" else [endpoint] if jump is None else [jump, endpoint]
 
 
 Account = tuple[str, str, int, str]
@@ -67,12 +118,21 @@ def account(endpoint: Endpoint) -> Account:
     return account_of(endpoint.protocol, endpoint.host, endpoint.port, endpoint.username)
 
 
+def jump_account(endpoint: Endpoint) -> tuple[Account, int | None] | None:
+    """Whose secret the jump host of an endpoint gets, and the stored connection that has it."""
+    jump = jump_of(endpoint)
+    return (account(jump), jump.connection_id) if jump is not None else None
+
+
 def has_secret(endpoint: Endpoint) -> bool:
     """Whether what a side signs in with is stored, so that any process can."""
     if endpoint.protocol == "local":
         return True
-    held = secrets.unseal_or_nothing((endpoint.connection or endpoint).sealed)
-    return "password" in held or "ssh_key" in held
+    try:
+        address = side_at(endpoint, "/").address
+    except secrets.CannotOpen:
+        return False
+    return all(hop.password or hop.ssh_key for hop in (address, address.jump) if hop is not None)
 
 
 def is_same_account(stored: Endpoint, config: Json) -> bool:
@@ -83,10 +143,38 @@ def is_same_account(stored: Endpoint, config: Json) -> bool:
 
 
 def stored_for(owner: User, config: Json) -> Endpoint | None:
-    """The owner's stored connection that has a secret for the account of a request, the newest of several."""
+    """The owner's stored connection that has a secret for the account of a request, the newest of several.
+
+    One with the jump host of the request comes first.
+    """
     wanted = account_of(config["protocol"], config["host"], config["port"], config["username"])
     found = Endpoint.objects.stored().filter(owner=owner, protocol=wanted[0], username=wanted[3])
-    return next((one for one in found.exclude(sealed="").order_by("-pk") if account(one) == wanted), None)
+    fitting = [one for one in found.exclude(sealed="").order_by("-pk") if account(one) == wanted]
+    way = jump_account(unsaved(owner.pk, config))
+    return next((one for one in fitting if jump_account(one) == way), fitting[0] if fitting else None)
+
+
+def jump_refusal(stored: Endpoint, config: Json) -> str:
+    """Why the secrets of a stored connection are not for the jump host of a request, as a sentence; else empty.
+
+    A jump host without secrets of its own gets those of the server behind it: whoever may use a connection, but never
+    see its secrets, could have them sent to a server of his own.
+    """
+    wanted = unsaved(stored.owner_id, config)
+    if not _shares_secrets(wanted) or jump_account(stored) == jump_account(wanted):
+        return ""
+    return f"Give it a password or key of its own: those of the connection {stored.name} are not sent there."
+
+
+def _shares_secrets(endpoint: Endpoint) -> bool:
+    """Whether the jump host of an endpoint has neither secrets of its own nor a stored connection."""
+    jump = jump_of(endpoint)
+    _, own = split_secrets(secrets.unseal_or_nothing(endpoint.sealed))
+    return jump is not None and jump.connection_id is None and not _can_sign_in(own)
+
+
+def _can_sign_in(held: dict[str, str]) -> bool:
+    return "password" in held or "ssh_key" in held
 
 
 def needs_agent(config: Json) -> bool:
@@ -107,14 +195,18 @@ def find_stored(owner: User, number: Any) -> Endpoint | None:
 
 def fields(stored: Endpoint) -> Json:
     """A stored connection as the fields of a Conn, without its secrets."""
-    found = {
+    found: Json = {
         "protocol": stored.protocol,
         "host": stored.host,
         "port": stored.port,
         "username": stored.username,
         "root_path": stored.root_path,
     }
-    return found | ({"host_key": stored.options["host_key"]} if stored.options.get("host_key") else {})
+    if stored.options.get("host_key"):
+        found["host_key"] = stored.options["host_key"]
+    if stored.options.get("jump"):
+        found["jump"] = _public_jump(stored.options["jump"])
+    return found
 
 
 def claim_key(config: Json) -> str:
@@ -124,6 +216,9 @@ def claim_key(config: Json) -> str:
     protocol, host, port, _ = account_of(
         config["protocol"], config["host"], config["port"], config["username"]
     )
+    if is_loopback(host):
+        # Behind a jump host, that host itself is meant.
+        host = config["jump"]["host"].lower() if "jump" in config else "localhost"
     return f"{protocol}://{'localhost' if is_loopback(host) else host}:{port}"
 
 
@@ -137,9 +232,22 @@ class Side:
 
     @property
     def learns_host_key(self) -> bool:
-        """Whether the key that the server shows is to be pinned."""
-        keys = self.address.host_keys
-        return self.address.protocol == "sftp" and keys.demanded is None and keys.pinned is None
+        """Whether a key that a server on the way shows is to be pinned."""
+        hops = (self.address, self.address.jump)
+        return any(_learns_host_key(hop) for hop in hops if hop is not None)
+
+    def unpinned(self, trace: base.Trace) -> list[tuple[Endpoint, base.HostKey]]:
+        """The keys that were shown and are to be pinned, with the servers that they are of."""
+        shown = [(self.endpoint, self.address, trace.host_key)]
+        jump = jump_of(self.endpoint)
+        if jump is not None and self.address.jump is not None:
+            shown.insert(0, (jump, self.address.jump, trace.jump_host_key))
+        return [(server, key) for server, hop, key in shown if key is not None and _learns_host_key(hop)]
+
+
+def _learns_host_key(address: base.Address) -> bool:
+    keys = address.host_keys
+    return address.protocol == "sftp" and keys.demanded is None and keys.pinned is None
 
 
 def keeps_no_times(endpoint: Endpoint, root: str) -> bool:
@@ -176,22 +284,33 @@ def side_at(endpoint: Endpoint, root: str, *, asks_first: bool = False) -> Side:
 
     Raises secrets.CannotOpen.
     """
-    opened = secrets.unseal(_sealed(endpoint))
+    own, of_jump = split_secrets(_opened(endpoint))
+    address = _address(endpoint, own, asks_first=asks_first)
+    jump = jump_of(endpoint)
+    if jump is not None:
+        if jump.connection_id is not None:
+            of_jump, _ = split_secrets(_opened_of_stored(jump, jump.connection_id))
+        elif not _can_sign_in(of_jump):
+            of_jump = own
+        address = replace(address, jump=_address(jump, of_jump, asks_first=asks_first))
+    return Side(endpoint, address, root.encode())
+
+
+def _address(endpoint: Endpoint, held: dict[str, str], *, asks_first: bool) -> base.Address:
     is_local = endpoint.protocol == "local"
-    address = base.Address(
+    return base.Address(
         protocol=endpoint.protocol,
         host=endpoint.host,
         port=endpoint.port,
         username=endpoint.username,
-        password=opened.get("password", ""),
-        ssh_key=opened.get("ssh_key", ""),
-        passphrase=opened.get("passphrase", ""),
+        password=held.get("password", ""),
+        ssh_key=held.get("ssh_key", ""),
+        passphrase=held.get("passphrase", ""),
         agent="" if is_local else agent_of(endpoint.owner),
         host_keys=base.HostKeyPolicy() if is_local else _policy(endpoint, asks_first=asks_first),
         local_roots=tuple(settings.LOCAL_ROOTS) if is_local else (),
         forbidden=(str(settings.DATA_DIR),) if is_local else (),
     )
-    return Side(endpoint, address, root.encode())
 
 
 def agent_of(user: User) -> str:
@@ -199,13 +318,26 @@ def agent_of(user: User) -> str:
     return str(settings.SSH_AGENT) if user.is_owner else ""
 
 
-def _sealed(endpoint: Endpoint) -> str:
+def _opened(endpoint: Endpoint) -> dict[str, str]:
+    """The secrets of an endpoint, from where they are stored. Raises secrets.CannotOpen."""
+    held = secrets.unseal(endpoint.sealed)
     stored = endpoint.connection
     if stored is None:
-        return endpoint.sealed
+        return held
+    is_same_way = jump_account(stored) == jump_account(endpoint)
+    if _shares_secrets(endpoint) and not is_same_way:
+        raise secrets.CannotOpen(f"The stored connection {stored.name} goes another way now.")
+    kept = _opened_of_stored(endpoint, stored.pk)
+    return (kept if is_same_way else split_secrets(kept)[0]) | held
+
+
+def _opened_of_stored(endpoint: Endpoint, number: int) -> dict[str, str]:
+    stored = Endpoint.objects.stored().filter(pk=number, owner=endpoint.owner_id).first()
+    if stored is None:
+        raise secrets.CannotOpen(f"The stored connection to {endpoint.server} has been deleted.")
     if account(stored) != account(endpoint):
         raise secrets.CannotOpen(f"The stored connection {stored.name} is of another server or user now.")
-    return stored.sealed
+    return secrets.unseal(stored.sealed)
 
 
 def _policy(endpoint: Endpoint, *, asks_first: bool) -> base.HostKeyPolicy:
@@ -258,13 +390,14 @@ def takes_any_key(endpoint: Endpoint) -> bool:
     return is_sftp and not endpoint.options.get("host_key") and not _pins(endpoint).exists()
 
 
-def forget_pin(stored: Endpoint) -> None:
-    """Forget the pinned key of a connection's server, unless another connection of the owner goes there."""
-    if stored.protocol == "local":
-        return
-    others = Endpoint.objects.stored().filter(owner_id=stored.owner_id).exclude(pk=stored.pk)
-    if not any(account(other)[:3] == account(stored)[:3] for other in others):
-        _pins(stored).delete()
+def forget_pins(before: Endpoint, after: Endpoint) -> None:
+    """Forget the keys of servers that a changed connection does not use any more, unless another of the owner does."""
+    others = Endpoint.objects.stored().filter(owner_id=before.owner_id).exclude(pk=before.pk)
+    kept = {account(server)[:3] for other in others for server in servers_of(other)}
+    same = [account(server) for server in servers_of(after)]
+    for server in servers_of(before):
+        if account(server) not in same and account(server)[:3] not in kept:
+            _pins(server).delete()
 
 
 def local_refusal(root: str) -> str:
@@ -284,7 +417,9 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
 
 def overlap_refusal(source: Json, destination: Json) -> str:
     """Why a source may not be copied to a destination on the same server, as a sentence; empty when it may."""
-    if claim_key(source) != claim_key(destination):
+    # The same address behind different jump hosts may well be two servers.
+    hosts = [config.get("jump", {}).get("host", "").lower() for config in (source, destination)]
+    if claim_key(source) != claim_key(destination) or len(set(hosts)) > 1:
         return ""
     if destination["root_path"].rstrip("/") == source["root_path"].rstrip("/"):
         return "Source and destination are the same folder."

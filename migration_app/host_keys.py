@@ -18,19 +18,21 @@ class HostKeyNotTrusted(Exception):
 
 
 def settle_host_keys(owner: User, configs: Iterable[Json], *, ask: Callable[[str], bool | None]) -> None:
-    """Have the unknown host keys of validated sides accepted and pin them. Raises HostKeyNotTrusted.
+    """Have the unknown host keys on the way to validated sides accepted and pin them. Raises HostKeyNotTrusted.
 
     `ask` gives None where nobody can be asked. A host that cannot be used is left to the job, which says why.
     """
-    unseen = {
-        str(number): config
-        for number, config in enumerate(configs)
-        if endpoints.takes_any_key(endpoints.unsaved(owner.pk, config))
-    }
-    for contact in contacts.look(owner, unseen).values():
-        # Both sides may be on one server.
-        if contact.unknown_key is not None and endpoints.takes_any_key(contact.endpoint):
-            _settle(contact.endpoint, contact.unknown_key, ask)
+    sides = {str(number): config for number, config in enumerate(configs)}
+    rows = {name: endpoints.unsaved(owner.pk, config) for name, config in sides.items()}
+    # Behind a jump host that has just been trusted, another key may wait.
+    while unseen := {name: sides[name] for name, row in rows.items() if contacts.unseen([row]) is not None}:
+        found = [one for one in contacts.look(owner, unseen).values() if one.unknown_key is not None]
+        if not found:
+            return
+        for contact in found:
+            # Both sides may be on one server.
+            if contact.unknown_key is not None and endpoints.takes_any_key(contact.endpoint):
+                _settle(contact.endpoint, contact.unknown_key, ask)
 
 
 def _settle(endpoint: Endpoint, key: HostKey, ask: Callable[[str], bool | None]) -> None:

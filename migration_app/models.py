@@ -34,7 +34,8 @@ class Endpoint(models.Model):
     port = models.PositiveIntegerField(default=0)
     username = models.CharField(max_length=255, blank=True)
     options = models.JSONField(default=dict)
-    """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands.
+    """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands, and `jump`, the
+    server to go through (host, port, username, host_key, or the id of a stored `connection`).
     Of a destination where no mtimes can be set: `keeps_no_times_in`, the folder."""
     sealed = models.TextField(blank=True)
     """The secrets as one token of `secrets.seal`; empty when there are none."""

@@ -3,10 +3,10 @@
 from typing import Any
 
 from migration_app import endpoints, secrets
-from migration_app.endpoints import Side
 from migration_app.engine.probe import Probe, probe_storage, verdict
 from migration_app.models import Endpoint
 from migration_app.serializers import ConnSerializer, validated
+from migration_app.storages.base import HostKey, HostKeyPolicy
 from migration_app.storages.errors import HostKeyRejected, StorageError
 from migration_app.visits import visit
 from sessions_app.models import User
@@ -25,28 +25,30 @@ def probe_endpoint(user: User, endpoint: Endpoint, root: str, *, asks_first: boo
     try:
         side = endpoints.side_at(endpoint, root, asks_first=asks_first)
     except secrets.CannotOpen as error:
-        return _result(endpoint.protocol, root, Probe(error=StorageError(str(error))), status=None)
+        return _result(endpoint.protocol, root, Probe(error=StorageError(str(error))), {})
     found = visit(user, side, probe_storage)
-    status = _host_key_status(side, found)
-    if side.learns_host_key and found.host_key is not None and found.error is None:
+    address, trace = side.address, found.trace
+    keys = {"host_key": _key_json(address.host_keys, trace.host_key)}
+    if address.jump is not None:
+        keys["jump_host_key"] = _key_json(address.jump.host_keys, trace.jump_host_key)
+    if found.error is None:
         try:
-            endpoints.pin(endpoint, found.host_key)
+            for server, key in side.unpinned(trace):
+                endpoints.pin(server, key)
         except HostKeyRejected as error:
-            found.error, status = error, "changed"
-    return _result(endpoint.protocol, root, found, status=status)
+            found.error = error
+    return _result(endpoint.protocol, root, found, keys)
 
 
-def _host_key_status(side: Side, found: Probe) -> str | None:
-    policy, key = side.address.host_keys, found.host_key
+def _key_json(policy: HostKeyPolicy, key: HostKey | None) -> Json | None:
     if key is None:
         return None
     wanted = policy.demanded or policy.pinned
-    if wanted is None:
-        return "new"
-    return "known" if wanted == key.fingerprint else "changed"
+    status = "new" if wanted is None else "known" if wanted == key.fingerprint else "changed"
+    return {"algorithm": key.algorithm, "fingerprint": key.fingerprint, "status": status}
 
 
-def _result(protocol: str, root: str, found: Probe, *, status: str | None) -> Json:
+def _result(protocol: str, root: str, found: Probe, keys: dict[str, Json | None]) -> Json:
     features = found.features
     result: Json = {
         "success": found.error is None,
@@ -85,9 +87,7 @@ def _result(protocol: str, root: str, found: Probe, *, status: str | None) -> Js
         result["error_message"] = str(found.error)
     if features.sftp_version is not None:
         result["capabilities"]["sftp_version"] = features.sftp_version
-    if found.host_key is not None:
-        key = found.host_key
-        result["host_key"] = {"algorithm": key.algorithm, "fingerprint": key.fingerprint, "status": status}
+    result |= {name: key for name, key in keys.items() if key is not None}
     return result
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from migration_app import secrets
-from migration_app.endpoints import SECRETS, account, agent_of
+from migration_app.endpoints import SECRETS, account, agent_of, split_secrets
 from migration_app.models import Endpoint
 from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
@@ -45,20 +45,21 @@ def repeat(job: Job, user: User, meta: RequestMeta) -> Job:
         endpoint = Endpoint.objects.filter(pk=job.params.get(param), owner=user).first()
         if endpoint is None:
             raise NotRepeatable
-        request[field] |= _secrets(endpoint)
+        own, of_jump = _secrets(endpoint)
+        request[field] |= own
+        if of_jump:
+            request[field]["jump"] |= of_jump
     return _SUBMIT[job.type](user, request, meta)[0]
 
 
-def _secrets(endpoint: Endpoint) -> Json:
-    """Those of one side; of a stored connection none, as a request without them uses those that are stored."""
+def _secrets(endpoint: Endpoint) -> tuple[dict[str, str], dict[str, str]]:
+    """Those of one side and of its jump host, but not what is stored: a request without them uses that."""
     if endpoint.protocol == "local":
-        return {}
+        return {}, {}
     stored = endpoint.connection
-    if stored is not None:
-        if account(stored) != account(endpoint):
-            raise NotRepeatable
-        return {}
-    found = secrets.unseal_or_nothing(endpoint.sealed)
-    if not found and not agent_of(endpoint.owner):
+    if stored is not None and account(stored) != account(endpoint):
         raise NotRepeatable
-    return dict(found)
+    own, of_jump = split_secrets(secrets.unseal_or_nothing(endpoint.sealed))
+    if stored is None and not own and not agent_of(endpoint.owner):
+        raise NotRepeatable
+    return own, of_jump

@@ -31,6 +31,7 @@ METHODS = ("sftp_stream", "tar_stream", "rsync_ssh", "scp", "lftp", "rclone", "f
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_.])?|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_JUMP = re.compile(r"(?:([^@:/\s]+)@)?(\[[0-9A-Fa-f:.%A-Za-z]+\]|[^@:/\s]+)(?::([0-9]{1,5}))?")
 _THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")
 
 
@@ -125,16 +126,9 @@ class NotYet(serializers.Field[Any, Any, Any, Any]):
         raise serializers.ValidationError("This version cannot do that yet; leave the field out.")
 
 
-class ConnSerializer(StrictSerializer):
-    """One side of a job; the validated form has every field and `root_path` without detours.
+class ServerSerializer(StrictSerializer):
+    """A server and who we are there."""
 
-    `connection` is then the row of the stored connection that has the secrets, absent when there is none.
-    """
-
-    uses_stored = True
-    """Whether the secrets of stored connections may be used."""
-
-    protocol = Text()
     host = Text(default="", allow_blank=True, max_length=255)
     port = Whole(default=0, min_value=0, max_value=65535)
     username = Text(default="", allow_blank=True, max_length=255)
@@ -142,9 +136,118 @@ class ConnSerializer(StrictSerializer):
     ssh_key = Text(default="", allow_blank=True, max_length=65536)
     passphrase = Text(default="", allow_blank=True, max_length=4096)
     host_key = Text(default="", allow_blank=True, max_length=100)
-    root_path = Text(max_length=LONGEST_PATH)
     connection = Text(default="", allow_blank=True, max_length=20)
-    jump = NotYet("", {}, [])
+
+    def validate_host(self, value: str) -> str:
+        """A name or an address; one in brackets is taken out of them."""
+        host = value.strip()
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if host and not _HOST.fullmatch(host):
+            raise serializers.ValidationError(
+                "Must be a host name or an IP address, without a port or a path."
+            )
+        return host
+
+    def validate_username(self, value: str) -> str:
+        """Text that can be sent as a name."""
+        if _CONTROL.search(value):
+            raise serializers.ValidationError("Must not hold control characters.")
+        return value
+
+    def validate_host_key(self, value: str) -> str:
+        """A fingerprint as ssh-keygen -l prints it."""
+        if value and not _FINGERPRINT.fullmatch(value):
+            raise serializers.ValidationError(
+                "Must be a fingerprint such as SHA256: and 43 characters of base64."
+            )
+        return value
+
+    def stored_named(self, data: Json) -> Endpoint:
+        """The stored connection that a request names, all of whose fields it leaves out. Raises ValidationError."""
+        stored = endpoints.find_stored(self.context["user"], data["connection"])
+        if stored is None:
+            raise serializers.ValidationError({"connection": ["You have no stored connection of this id."]})
+        known = endpoints.fields(stored)
+        refused = {
+            name: ["Leave this out: the stored connection has it."]
+            for name, value in data.items()
+            if name in self.fields
+            and name not in ("connection", "root_path")
+            and value not in (None, "", 0, known.get(name))
+        }
+        if refused:
+            raise serializers.ValidationError(refused)
+        return stored
+
+
+class JumpSerializer(ServerSerializer):
+    """The server that the way goes through; `connection` is the row of the one that is meant, absent when none is."""
+
+    def validate(self, attrs: Json) -> Json:
+        """A server of its own, or one that is stored."""
+        if not attrs["connection"]:
+            if not attrs["host"]:
+                raise serializers.ValidationError({"host": ["Is needed."]})
+            return {name: value for name, value in attrs.items() if name != "connection"}
+        stored = self.stored_named(dict(self.initial_data))
+        refusal = ""
+        if stored.protocol != "sftp":
+            refusal = "A jump host is reached by SFTP; this connection is not."
+        elif stored.options.get("jump"):
+            refusal = "A jump host cannot have a jump host itself."
+        elif stored.pk == self.context.get("stored"):
+            refusal = "A connection cannot go through itself."
+        if refusal:
+            raise serializers.ValidationError({"connection": [refusal]})
+        names = ("host", "port", "username")
+        return {
+            "connection": stored.pk,
+            "host_key": stored.options.get("host_key", ""),
+            **{name: getattr(stored, name) for name in names},
+        }
+
+
+class JumpField(serializers.Field[Any, Any, Any, Any]):
+    """`user@host:port`, or an object; nothing when empty."""
+
+    def to_internal_value(self, data: Any) -> Json:
+        """The object, with every field of a jump host of its own; empty for none."""
+        if data in ("", {}, []):
+            return {}
+        if isinstance(data, str):
+            data = jump_of_text(data)
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("Must be text such as user@host:port, or an object.")
+        jump = JumpSerializer(data=data, context=self.context)
+        jump.is_valid(raise_exception=True)
+        return dict(jump.validated_data)
+
+    def to_representation(self, value: Any) -> Any:
+        """The object."""
+        return value
+
+
+def jump_of_text(text: str) -> Json:
+    """The object that `user@host:port` stands for. Raises ValidationError."""
+    match = _JUMP.fullmatch(text.strip())
+    if match is None:
+        raise serializers.ValidationError("Must be like user@host:port, without a password or a path.")
+    return {"username": match[1] or "", "host": match[2], "port": int(match[3] or 0)}
+
+
+class ConnSerializer(ServerSerializer):
+    """One side of a job; the validated form has every field and `root_path` without detours.
+
+    `connection` is then the row of the stored connection that has the secrets; it and `jump` are absent when there is
+    none.
+    """
+
+    uses_stored = True
+    """Whether the secrets of stored connections may be used."""
+
+    protocol = Text()
+    root_path = Text(max_length=LONGEST_PATH)
+    jump = JumpField(default=dict)
     bucket = NotYet("")
     region = NotYet("")
     endpoint_url = NotYet("")
@@ -182,57 +285,29 @@ class ConnSerializer(StrictSerializer):
         """An absolute path without `..` or control characters."""
         return plain_path(value)
 
-    def validate_host(self, value: str) -> str:
-        """A name or an address; one in brackets is taken out of them."""
-        host = value.strip()
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if host and not _HOST.fullmatch(host):
-            raise serializers.ValidationError(
-                "Must be a host name or an IP address, without a port or a path."
-            )
-        return host
-
-    def validate_username(self, value: str) -> str:
-        """Text that can be sent as a name."""
-        if _CONTROL.search(value):
-            raise serializers.ValidationError("Must not hold control characters.")
-        return value
-
-    def validate_host_key(self, value: str) -> str:
-        """A fingerprint as ssh-keygen -l prints it."""
-        if value and not _FINGERPRINT.fullmatch(value):
-            raise serializers.ValidationError(
-                "Must be a fingerprint such as SHA256: and 43 characters of base64."
-            )
-        return value
-
     def validate(self, attrs: Json) -> Json:
         """What the protocol needs, and whether this person may use it."""
         user: User = self.context["user"]
         if not self.uses_stored and attrs["connection"]:
             raise serializers.ValidationError({"connection": ["A connection cannot refer to another one."]})
         found = int(attrs.pop("connection") or 0)
+        if jump := attrs.pop("jump"):
+            if attrs["protocol"] == "local":
+                raise serializers.ValidationError({"jump": ["A local folder has no jump host."]})
+            attrs["jump"] = jump | {"username": jump["username"] or attrs["username"]}
         if attrs["protocol"] == "local":
             attrs = self._validated_local(attrs, user)
         elif self.uses_stored and not found and not any(attrs[name] for name in endpoints.SECRETS):
             match = endpoints.stored_for(user, attrs)
+            if match is not None and (refusal := endpoints.jump_refusal(match, attrs)):
+                raise serializers.ValidationError({"jump": [refusal]})
             found = match.pk if match is not None else 0
         return attrs | ({"connection": found} if found else {})
 
     def _of_stored(self, data: Json) -> Json:
         """The fields of the stored connection that a request names."""
-        stored = endpoints.find_stored(self.context["user"], data["connection"])
-        if stored is None:
-            raise serializers.ValidationError({"connection": ["You have no stored connection of this id."]})
-        known = endpoints.fields(stored)
+        known = endpoints.fields(self.stored_named(data))
         own = ("connection", "root_path")
-        refused = {
-            name: ["Leave this out: the stored connection has it."]
-            for name, value in data.items()
-            if name in self.fields and name not in own and value not in (None, "", 0, known.get(name))
-        }
-        if refused:
-            raise serializers.ValidationError(refused)
         unknown = {name: value for name, value in data.items() if name not in self.fields}
         return unknown | known | {name: data[name] for name in own if data.get(name) not in (None, "")}
 

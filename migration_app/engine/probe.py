@@ -5,11 +5,11 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from migration_app.storages.base import Answer, Features, HostKey, Kind, Reader, Storage, Trace, Writer, ask
+from migration_app.storages.base import Answer, Features, Kind, Reader, Storage, Trace, Writer, ask
 from migration_app.storages.errors import ConnectionLost, NotFound, OperationFailed, StorageError
 
 LOOK_S = 5.5
@@ -25,7 +25,7 @@ LATE = "The server did not answer in time."
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step: name, port, handshake, host_key, login, session, list, write or read."""
+    """One step: name or jump, port, handshake, host_key, login, session, list, write or read."""
 
     name: str
     state: str
@@ -41,7 +41,7 @@ class Probe:
     stages: list[Stage] = field(default_factory=list)
     error: StorageError | None = None
     """Why the side cannot be used at all."""
-    host_key: HostKey | None = None
+    trace: Trace = field(default_factory=Trace)
     features: Features = field(default_factory=Features)
     connection_s: float = 0.0
     latency_s: float = 0.0
@@ -73,6 +73,8 @@ class Probe:
 
 
 CONNECTING = ("name", "port", "handshake", "host_key", "login", "session")
+CONNECTING_THROUGH = ("jump", *CONNECTING[1:])
+"""A jump host resolves the name by itself."""
 
 
 async def probe_storage(storage: Storage) -> Probe:
@@ -84,9 +86,10 @@ async def probe_storage(storage: Storage) -> Probe:
     except StorageError as error:
         probe.error = error
     probe.connection_s = time.monotonic() - started
-    probe.host_key = storage.trace.host_key
+    probe.trace = storage.trace
     if storage.address.protocol != "local":
-        probe.stages += _connecting(storage.trace, started, probe.error)
+        names = CONNECTING if storage.address.jump is None else CONNECTING_THROUGH
+        probe.stages += _connecting(names, storage.trace, started, probe.error)
     if probe.error is not None:
         return probe
     try:
@@ -104,13 +107,15 @@ async def probe_storage(storage: Storage) -> Probe:
     return probe
 
 
-def _connecting(trace: Trace, started: float, error: StorageError | None) -> list[Stage]:
+def _connecting(
+    names: Sequence[str], trace: Trace, started: float, error: StorageError | None
+) -> list[Stage]:
     stages = []
     before = started
     for name, at in trace.reached.items():
         stages.append(Stage(name, "ok", at - before))
         before = at
-    left = [name for name in CONNECTING if name not in trace.reached]
+    left = [name for name in names if name not in trace.reached]
     if error is not None and left:
         stages.append(Stage(left[0], "failed", time.monotonic() - before, str(error)))
         left = left[1:]
@@ -248,6 +253,7 @@ async def _sample(
 
 _ADVICE = {
     "name": "Look at how the host is spelled.",
+    "jump": "Look at the jump host, and at who we are there.",
     "port": "Look at host and port, and whether a firewall is in between.",
     "handshake": "Look at the port: something else than an SSH server may listen there.",
     "host_key": "Ask whoever runs the server for its fingerprint before you trust it.",

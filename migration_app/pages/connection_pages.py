@@ -14,6 +14,7 @@ from rest_framework.exceptions import ValidationError
 
 from migration_app import connections, endpoints, secrets
 from migration_app.models import Endpoint
+from migration_app.models import HostKey as HostKeyRow
 from migration_app.pages.forms import StoredConnectionForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.new_job import JobForm, ScanForm, TransferForm
@@ -28,6 +29,7 @@ from sessions_app.problems import Conflict, flatten
 Json = dict[str, Any]
 
 PAGE_ROWS = 500
+SECRET_FIELDS = (*endpoints.SECRETS, *(endpoints.JUMP + name for name in endpoints.SECRETS))
 _JOB_FORMS: dict[str, type[JobForm]] = {form.action: form for form in (TransferForm, ScanForm)}
 
 
@@ -51,28 +53,41 @@ def connection_list(request: SignedRequest) -> HttpResponse:
 def connection(request: SignedRequest, number: int) -> HttpResponse:
     """One of them, with its last test, and the question whether an unknown host key may be trusted."""
     stored = _stored(request, number)
-    pinned = endpoints.pinned_key(stored)
+    jump = endpoints.jump_of(stored)
     context = {
         "stored": stored,
+        "jump": jump,
         "secrets": sorted(secrets.unseal_or_nothing(stored.sealed)),
-        "pinned": pinned,
-        "asked_key": _asked_key(stored) if pinned is None else None,
-        "has_changed_key": _has_changed_key(stored),
+        "pinned": endpoints.pinned_key(stored),
+        "pinned_jump": endpoints.pinned_key(jump) if jump is not None else None,
+        "asked_key": _asked_key(stored),
+        "changed_key": _changed_key(stored),
         "jobs": connections.jobs_using(stored),
     }
     return render(request, "pages/stored_connection.html", context)
 
 
+def _seen_keys(stored: Endpoint, status: str) -> list[Json]:
+    """The keys of such a status that the last test saw, with the server that showed them and the pinned one."""
+    names = ("host_key",) if endpoints.jump_of(stored) is None else ("jump_host_key", "host_key")
+    seen = zip(endpoints.servers_of(stored), names, strict=False)
+    keys = [(server, (stored.last_test or {}).get(name)) for server, name in seen]
+    return [
+        key | {"server": server, "pinned": endpoints.pinned_key(server)}
+        for server, key in keys
+        if key is not None and key["status"] == status
+    ]
+
+
 def _asked_key(stored: Endpoint) -> Json | None:
     """The unknown key that the last test saw, where a person may trust it."""
-    key: Json | None = (stored.last_test or {}).get("host_key")
-    if key is None or key["status"] != "new" or settings.HOST_KEYS == "strict":
+    if settings.HOST_KEYS == "strict":
         return None
-    return key
+    return next((key for key in _seen_keys(stored, "new") if key["pinned"] is None), None)
 
 
-def _has_changed_key(stored: Endpoint) -> bool:
-    return ((stored.last_test or {}).get("host_key") or {}).get("status") == "changed"
+def _changed_key(stored: Endpoint) -> Json | None:
+    return next(iter(_seen_keys(stored, "changed")), None)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -105,10 +120,16 @@ def _form_page(request: SignedRequest, stored: Endpoint | None) -> HttpResponse:
     context = {
         "form": form,
         "stored": stored,
-        "pinned": endpoints.pinned_key(stored) if stored is not None else None,
-        "drops_secrets": form.is_bound and any(form.cleaned_data.get(name) for name in endpoints.SECRETS),
+        "pins": _pins(stored) if stored is not None else [],
+        "drops_secrets": form.is_bound and any(form.cleaned_data.get(name) for name in SECRET_FIELDS),
     }
     return render(request, "pages/connection_form.html", context, status=status)
+
+
+def _pins(stored: Endpoint) -> list[tuple[Endpoint, HostKeyRow]]:
+    """The servers on the way whose keys are pinned, the last one first."""
+    found = [(server, endpoints.pinned_key(server)) for server in reversed(endpoints.servers_of(stored))]
+    return [(server, pinned) for server, pinned in found if pinned is not None]
 
 
 def _save(request: SignedRequest, form: StoredConnectionForm, stored: Endpoint | None) -> Endpoint | None:
@@ -125,8 +146,9 @@ def _save(request: SignedRequest, form: StoredConnectionForm, stored: Endpoint |
         return connections.update(request.user, stored, data, is_partial=False)
     except ValidationError as error:
         for name, sentences in flatten(error.detail).items():
+            field = name.partition(".")[0]
             for sentence in sentences:
-                form.add_error(name if name in form.fields else None, sentence)
+                form.add_error(field if field in form.fields else None, sentence)
     except Conflict as error:
         form.add_error(None, str(error.detail))
     return None
@@ -157,7 +179,7 @@ def trust_host_key(request: SignedRequest, number: int) -> HttpResponse:
         messages.error(request, "That is not the key that the last test saw. Test the connection again.")
         return redirect("connection", number)
     try:
-        endpoints.pin(stored, HostKey(key["algorithm"], key["fingerprint"]))
+        endpoints.pin(key["server"], HostKey(key["algorithm"], key["fingerprint"]))
     except HostKeyRejected as error:
         messages.error(request, str(error))
         return redirect("connection", number)
@@ -170,12 +192,12 @@ def trust_host_key(request: SignedRequest, number: int) -> HttpResponse:
 def forget_host_key(request: SignedRequest, number: int) -> HttpResponse:
     """Forget the pinned key of a server that has rightly changed it; the next test asks about the new one."""
     stored = _stored(request, number)
-    pinned = endpoints.pinned_key(stored)
-    if pinned is not None:
-        pinned.delete()
-        messages.success(
-            request, "The old key is forgotten. Test the connection: the new one is shown first."
-        )
+    for _, pinned in _pins(stored):
+        if str(pinned.pk) == request.POST.get("pin"):
+            pinned.delete()
+            messages.success(
+                request, "The old key is forgotten. Test the connection: the new one is shown first."
+            )
     return redirect("connection", number)
 
 

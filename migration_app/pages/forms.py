@@ -6,8 +6,11 @@ from typing import Any, cast
 
 from django import forms
 from django.conf import settings
+from rest_framework.exceptions import ValidationError
 
 from migration_app import connections
+from migration_app.endpoints import JUMP, SECRETS
+from migration_app.serializers import jump_of_text
 from sessions_app.models import User
 
 Json = dict[str, Any]
@@ -88,6 +91,12 @@ class ConnectionForm(forms.Form):
         return {name: value for name, value in found.items() if value != "" or name == "host"}
 
 
+def jump_text(jump: Json) -> str:
+    """A jump host as it is typed: `user@host:port`."""
+    host = f"[{jump['host']}]" if ":" in jump["host"] else jump["host"]
+    return f"{jump['username']}@{host}" + (f":{jump['port']}" if jump["port"] else "")
+
+
 class SideForm(ConnectionForm):
     """One side of a job: as typed, or a stored connection."""
 
@@ -118,13 +127,59 @@ class StoredConnectionForm(ConnectionForm):
         widget=forms.TextInput(attrs=_AS_TYPED),
         help_text="What you call it; without a colon or a slash.",
     )
+    jump = forms.CharField(
+        label="Jump host",
+        widget=forms.TextInput(attrs={"placeholder": "user@bastion.example.org:22", **_AS_TYPED}),
+        help_text="A server to go through, as with ssh -J. Without a sign-in of its own it gets the one from above.",
+    )
+    jump_password = forms.CharField(
+        label="Password of the jump host",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+    jump_ssh_key = forms.CharField(
+        label="Private key for the jump host",
+        strip=False,
+        widget=UnreadTextarea(attrs={"rows": 3, **_NO_GUESSING}),
+    )
+    jump_passphrase = forms.CharField(
+        label="Passphrase of that key",
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
 
     def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
+        self._jump: Json = self.initial.get("jump") or {}
+        if self._jump:
+            self.initial["jump"] = jump_text(self._jump)
         self.fields["password"].help_text = "Stored encrypted, never shown again."
         for name, what in (("password", "A password"), ("ssh_key", "A key"), ("passphrase", "A passphrase")):
-            if name in secrets_stored:
-                self.fields[name].help_text = f"{what} is stored. Leave this empty to keep it."
+            for field in (name, JUMP + name):
+                if field in secrets_stored:
+                    self.fields[field].help_text = f"{what} is stored. Leave this empty to keep it."
+
+    @property
+    def has_jump(self) -> bool:
+        """Whether there is something in the fields of the jump host."""
+        names = ("jump", *(JUMP + name for name in SECRETS))
+        return bool(self["jump"].value()) or any(name in self.errors for name in names)
+
+    def connection_data(self) -> Json:
+        """The Conn object of the HTTP contract."""
+        found, text = super().connection_data(), (self.cleaned_data.get("jump") or "").strip()
+        if found["protocol"] == "local" or not text:
+            return found
+        given = {name: self.cleaned_data.get(JUMP + name) or "" for name in SECRETS}
+        given = {name: value.replace("\r\n", "\n") for name, value in given.items() if value}
+        if self._jump and text == self.initial["jump"]:
+            # What is not on the form is not lost by it.
+            return found | {"jump": self._jump | given}
+        try:
+            return found | {"jump": jump_of_text(text) | given}
+        except ValidationError:
+            # The one who takes the request says why.
+            return found | {"jump": text}
 
 
 class OptionsForm(forms.Form):

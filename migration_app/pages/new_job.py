@@ -249,15 +249,14 @@ class JobForm:
     def _trust(self, data: Json, configs: dict[str, Json]) -> None:
         """Pin the keys that were shown and said yes to, and have the job demand just these."""
         for name, key in self.draft.keys.items():
-            config = configs[name]
-            is_same = (config["host"], config["port"]) == (key["host"], key["port"])
-            if not is_same or key["fingerprint"] not in self._request.POST.getlist("trust"):
+            servers = endpoints.servers_of(endpoints.unsaved(self._request.user.pk, configs[name]))
+            server = next(
+                (one for one in servers if (one.host, one.port) == (key["host"], key["port"])), None
+            )
+            if server is None or key["fingerprint"] not in self._request.POST.getlist("trust"):
                 continue
             try:
-                endpoints.pin(
-                    endpoints.unsaved(self._request.user.pk, config),
-                    HostKey(key["algorithm"], key["fingerprint"]),
-                )
+                endpoints.pin(server, HostKey(key["algorithm"], key["fingerprint"]))
             except HostKeyRejected as error:
                 self.connections[name].add_error(_server_field(data[name]), str(error))
             if _is_typed(data[name]):

@@ -29,6 +29,10 @@ def first_values(request: SignedRequest, job_type: str, patterns_field: str) -> 
             # What was scanned is what is copied, and what was copied is what is scanned.
             source = job.public.get("source_config", {})
             found = {next(iter(SIDES[job_type])): source}
+    if any("jump" in side for side in found.values() if isinstance(side, dict)):
+        messages.warning(
+            request, "The jump host is not in this form: store a connection that goes through it."
+        )
     lines += [text for text in request.GET.getlist("exclude") if text.strip() and text.isprintable()]
     found.pop(patterns_field, None)
     return found | {"exclusions": "\n".join(dict.fromkeys(lines[:MOST_EXCLUSIONS]))}

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from migration_app import endpoints, secrets
 from migration_app.endpoints import Side
 from migration_app.models import Endpoint
-from migration_app.storages.base import HostKey, Storage
+from migration_app.storages.base import HostKey, Storage, Trace
 from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, StorageError
 from migration_app.storages.pool import StoragePool
 from sessions_app.models import Shard
@@ -39,8 +39,8 @@ class Route(Generic[T]):
     sides: list[Side]
     make: Callable[..., AsyncGenerator[T, None]]
     _open: list[Storage] = field(default_factory=list)
-    _host_keys: dict[int, HostKey] = field(default_factory=dict)
-    """Shown by servers, by the index of their side, and not looked at yet."""
+    _traces: dict[int, Trace] = field(default_factory=dict)
+    """Of new connections, by the index of their side, with host keys that were not looked at yet."""
     _was_connected: bool = False
 
     def lists(self, *, most: int = 1000, weight: Callable[[T], int] | None = None) -> Iterator[list[T]]:
@@ -96,8 +96,7 @@ class Route(Generic[T]):
             for index, found in enumerate(opened):
                 if isinstance(found, BaseException):
                     raise found
-                if found.host_key is not None:
-                    self._host_keys[index] = found.host_key
+                self._traces[index] = found.trace
             yield self._open
             is_clean = True
         finally:
@@ -111,22 +110,23 @@ class Route(Generic[T]):
 
     def _pin(self) -> None:
         """Pin host keys that were seen for the first time, before anything else is saved."""
-        while self._host_keys:
-            index, key = self._host_keys.popitem()
+        while self._traces:
+            index, trace = self._traces.popitem()
             side = self.sides[index]
-            if not side.learns_host_key:
-                continue
-            told: list[NewEvent] = []
-            try:
-                # Fenced, and with its event: a pin that nobody was told of must not be.
-                self.context.checkpoint(events=told, write=partial(_pin, side, key, told))
-            except HostKeyRejected as error:
-                raise JobFailed(str(error)) from error
-            self.sides[index] = endpoints.side(side.endpoint.pk, side.root.decode())
+            unpinned = side.unpinned(trace)
+            for server, key in unpinned:
+                told: list[NewEvent] = []
+                try:
+                    # Fenced, and with its event: a pin that nobody was told of must not be.
+                    self.context.checkpoint(events=told, write=partial(_pin, server, key, told))
+                except HostKeyRejected as error:
+                    raise JobFailed(str(error)) from error
+            if unpinned:
+                self.sides[index] = endpoints.side(side.endpoint.pk, side.root.decode())
 
 
-def _pin(side: Side, key: HostKey, told: list[NewEvent]) -> None:
-    if sentence := endpoints.pin(side.endpoint, key):
+def _pin(server: Endpoint, key: HostKey, told: list[NewEvent]) -> None:
+    if sentence := endpoints.pin(server, key):
         told.append(NewEvent("log", {"level": "info", "message": sentence}))
 
 

@@ -203,8 +203,6 @@ class Storage(ABC):
         self.capabilities = Capabilities()
         self.host_key: HostKey | None = None
         """Of an SSH server, once connected."""
-        self.jump_host_key: HostKey | None = None
-        """Of the server that the way goes through, likewise."""
         self.trace = Trace()
 
     @property

@@ -43,6 +43,7 @@ def marked(text: Any) -> SafeString:
 
 _STAGES = {
     "name": "Name resolved",
+    "jump": "Let in at the jump host",
     "port": "Port open",
     "handshake": "SSH spoken",
     "host_key": "Host key taken",

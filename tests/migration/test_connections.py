@@ -95,7 +95,7 @@ def test_list_is_paged_newest_first(api: Client, post: Post, stored: Json) -> No
         ({"name": " web "}, "name"),
         ({"host": ""}, "host"),
         ({"connection": "1"}, "connection"),
-        ({"jump": {"host": "x"}}, "jump"),
+        ({"jump": {"host": ""}}, "jump.host"),
         ({"colour": "red"}, "colour"),
     ],
 )

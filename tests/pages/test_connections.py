@@ -103,9 +103,56 @@ def test_changed_key_stops_everything_until_the_old_one_is_forgotten(
         listing = signed_in.get(f"/connections/{stored.pk}/browse")
         assert listing.status_code == 502
         assert "Forget the old key" in signed_in.get(f"/connections/{stored.pk}/edit").content.decode()
-        signed_in.post(f"/connections/{stored.pk}/forget-key")
+        signed_in.post(f"/connections/{stored.pk}/forget-key", {"pin": HostKey.objects.get().pk})
         text = signed_in.post(f"/connections/{stored.pk}/test", follow=True).content.decode()
         assert "Trust this key" in text
+
+
+@pytest.mark.slow
+def test_jump_host_is_asked_about_before_the_server_behind_it(
+    signed_in: Client, add: Callable[[Fields], str], openssh: OpenSshServer, tmp_path: Path
+) -> None:
+    with OpenSshServer() as jump:
+        where = f"{jump.username}@{jump.host}:{jump.port}"
+        text = add(fields(openssh, tmp_path, jump=where, jump_ssh_key=jump.private_key))
+        stored = Endpoint.objects.get()
+        for server in (jump, openssh):
+            assert "First contact: is this your server?" in text
+            assert server.fingerprint in text
+            assert (", the jump host, was never seen before" in text) == (server is jump)
+            data = {"fingerprint": server.fingerprint}
+            text = signed_in.post(f"/connections/{stored.pk}/trust", data, follow=True).content.decode()
+        assert "Ready as source and destination" in text
+        assert "Let in at the jump host" in text
+        assert f"sftp://{where}" in text
+        edit = signed_in.get(f"/connections/{stored.pk}/edit").content.decode()
+        assert f'value="{where}"' in edit
+        assert "Pinned host key of the jump host" in edit
+        assert jump.private_key.splitlines()[2] not in edit
+        # What the form does not show is kept.
+        again = fields(openssh, tmp_path, jump=where, ssh_key="", name="other")
+        assert (
+            "Works" in signed_in.post(f"/connections/{stored.pk}/edit", again, follow=True).content.decode()
+        )
+        pin = HostKey.objects.get(port=jump.port)
+        before = jump.fingerprint
+        jump.new_host_key()
+        text = signed_in.post(f"/connections/{stored.pk}/test", follow=True).content.decode()
+        assert "The host key of the jump host has changed" in text
+        assert before in text
+        assert jump.fingerprint in text
+        assert "Trust this key" not in text
+        signed_in.post(f"/connections/{stored.pk}/forget-key", {"pin": pin.pk})
+        text = signed_in.post(f"/connections/{stored.pk}/test", follow=True).content.decode()
+        assert "Trust this key" in text
+
+
+def test_odd_jump_host_is_told_beside_its_field(signed_in: Client) -> None:
+    data = {"name": "web", "protocol": "sftp", "host": "h", "username": "u", "root_path": "/srv"}
+    for jump, said in (("a b", "Must be like user@host:port"), ("me@bastion:70000", "Must not be more than")):
+        text = signed_in.post("/connections/new", data | {"jump": jump}).content.decode()
+        assert f"Jump host: {said}" in text
+    assert not Endpoint.objects.exists()
 
 
 @pytest.mark.slow
@@ -253,7 +300,7 @@ def test_from_an_empty_list_to_a_transfer_in_the_browser(page: Page, yard: Yard)
     page.get_by_label("Port").fill(str(yard.server.port))
     page.get_by_label("User", exact=True).fill(yard.server.username)
     page.get_by_text("Use a private key").click()
-    page.get_by_label("Private key").fill(yard.server.private_key)
+    page.get_by_label("Private key", exact=True).fill(yard.server.private_key)
     page.get_by_label("Folder").fill(str(yard.folder))
     page.get_by_role("button", name="Save and test").click()
     expect(page.get_by_text(yard.server.fingerprint).first).to_be_visible()

@@ -16,8 +16,10 @@ from migration_app.models import Endpoint, HostKey
 from sessions_app import accounts
 from sessions_app.ioloop import loop_thread
 from sessions_app.models import Job
+from tests.migration.test_probe import conn
 from tests.pages.conftest import Yard
 from tests.pages.sound import check_sound
+from tests.servers.openssh import OpenSshServer
 
 Fields = dict[str, Any]
 FROM, TO, SCAN = "new-transfer-source_config", "new-transfer-dest_config", "new-scan-server_config"
@@ -289,3 +291,28 @@ def test_question_is_sound_and_is_answered_without_a_script(
     page.get_by_role("button", name="Yes, trust this key and start the scan").click()
     expect(page).to_have_url(re.compile("/jobs/"))
     assert yard.product.wait_for(page.url.rpartition("/")[2])["status"] == "completed"
+
+
+@pytest.mark.slow
+def test_jump_host_is_asked_about_before_the_server_behind_it(
+    signed_in: Client, openssh: OpenSshServer, tmp_path: Path
+) -> None:
+    with OpenSshServer() as jump:
+        way = {"host": jump.host, "port": jump.port, "username": jump.username, "ssh_key": jump.private_key}
+        there = conn(openssh, tmp_path, name="behind", jump=way)
+        stored = connections.create(accounts.owner(), there)
+        data = {
+            f"{SCAN}-protocol": "stored",
+            f"{SCAN}-connection": str(stored.pk),
+            "new-scan-key": "one press",
+        }
+        data[f"{SCAN}-root_path"] = str(tmp_path)
+        answer = signed_in.post("/new/scan", data)
+        for server in (jump, openssh):
+            text = answer.content.decode()
+            assert "Is this your server?" in text
+            assert server.fingerprint in text
+            assert not Job.objects.exists()
+            answer = signed_in.post("/new/scan", hidden(text) | {"answer": "yes"})
+    assert answer.status_code == 302
+    assert Job.objects.get().public["source_config"]["jump"]["port"] == jump.port

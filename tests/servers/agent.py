@@ -1,6 +1,7 @@
 """An SSH agent of a test's own."""
 
 import contextlib
+import socket
 import subprocess
 import tempfile
 import time
@@ -39,7 +40,8 @@ def ssh_agent(*private_keys: str) -> Iterator[SshAgent]:
         )
         try:
             deadline = time.monotonic() + START_S
-            while not Path(agent.socket).exists():
+            # The socket's name is there a moment before anybody listens.
+            while not _is_answered(agent.socket):
                 assert process.poll() is None, "ssh-agent does not start"
                 assert time.monotonic() < deadline, "ssh-agent does not answer"
                 time.sleep(0.01)
@@ -49,3 +51,8 @@ def ssh_agent(*private_keys: str) -> Iterator[SshAgent]:
         finally:
             process.kill()
             process.wait()
+
+
+def _is_answered(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as link:
+        return link.connect_ex(name) == 0

@@ -82,7 +82,7 @@ class SftpStorage(Storage):
         # The guard is asked through this object: a pool hands it to the next lease.
         found = await open_wire(self.address, lambda: self.guard(), self.trace)  # noqa: PLW0108
         self._connection, self._wire = found
-        self.host_key, self.jump_host_key = self.trace.host_key, self.trace.jump_host_key
+        self.host_key = self.trace.host_key
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
