@@ -4,6 +4,7 @@ import pytest
 
 from tests.acceptance.conftest import local, log_of, submit
 from tests.product import Product
+from tests.servers.openssh import OpenSshServer
 from tests.trees import digest
 
 
@@ -32,9 +33,19 @@ NOT_FOLLOWED = {
 }
 
 
-@pytest.mark.parametrize("way", ["up", "down"])
+@pytest.fixture
+def host(request):
+    with OpenSshServer(has_shell=getattr(request, "param", False)) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("way", "host", "proof"),
+    [("up", False, "readback"), ("down", True, "two_sided_hash")],
+    indirect=["host"],
+)
 def test_tree_is_copied_as_what_its_links_lead_to_and_verified_so(
-    product: Product, sftp, site, tmp_path, way
+    product: Product, sftp, site, tmp_path, way, proof
 ):
     target = tmp_path / "copy"
     ends = (local(site), sftp(target)) if way == "up" else (sftp(site), local(target))
@@ -55,7 +66,7 @@ def test_tree_is_copied_as_what_its_links_lead_to_and_verified_so(
     answer = product.post(f"/api/sessions/{job['id']}/verify")
     verified = product.wait_for(answer.body["id"], "failed")["verify_result"]
     assert [problem["path"] for problem in verified["problems"]] == ["current/uploads/pic.jpg"]
-    assert verified["evidence"]["size_only"] == 0
+    assert verified["evidence"] == dict.fromkeys(("two_sided_hash", "readback", "size_only"), 0) | {proof: 9}
 
     (target / "current/uploads/pic.jpg").unlink()
     again = product.wait_for(submit(product, "/api/transfer", body | {"files": ["current/uploads/pic.jpg"]}))
