@@ -11,6 +11,7 @@ from migration_app.cms import systems
 from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
 from migration_app.pages.curve_view import CurveView
+from migration_app.pages.forms import jump_text
 from migration_app.pages.frame import percent_of
 from migration_app.pages.pictures import Picture, pictures_of
 from migration_app.sizes import size_text
@@ -263,7 +264,7 @@ class JobView:
 
 
 def address_text(config: Json | None) -> str:
-    """`sftp://user@host:2222/path`, or a path on this machine."""
+    """`sftp://user@host:2222/path` and what it is reached through, or a path on this machine."""
     if not config:
         return ""
     path = str(config.get("root_path", ""))
@@ -272,7 +273,8 @@ def address_text(config: Json | None) -> str:
     user = f"{config['username']}@" if config.get("username") else ""
     host = str(config.get("host", ""))
     port = f":{config['port']}" if config.get("port") not in (None, 0, 22) else ""
-    return f"{config.get('protocol')}://{user}{host}{port}{path}"
+    way = f" through {jump_text(config['jump'])}" if config.get("jump") else ""
+    return f"{config.get('protocol')}://{user}{host}{port}{path}{way}"
 
 
 _ENDS = {"complete": "Completed", "cancelled": "Cancelled"}

@@ -1,6 +1,7 @@
 """Jump hosts of requests and stored connections: shapes, pins, and whose secrets go where."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from django.test import Client
 
 from migration_app import endpoints
 from migration_app.models import Endpoint, HostKey
+from migration_app.pages.job_view import address_text
 from migration_app.repeats import repeat
 from migration_app.secrets import CannotOpen
 from migration_app.storages.base import Address
@@ -72,6 +74,11 @@ def test_object_has_secrets_of_its_own_and_they_are_sealed(post: Post, api: Clie
     rows = [*Endpoint.objects.values(), *Job.objects.values()]
     assert "canary" not in json.dumps(rows, default=str)
     assert "canary" not in api.get(f"/api/sessions/{job.pk}").content.decode()
+    way = "through me@bastion.example.org:2200"
+    assert address_text(job.public["source_config"]) == f"sftp://web@10.0.0.5/srv/site {way}"
+    report = api.get(f"/api/sessions/{job.pk}/report?format=html").content.decode()
+    assert way in re.sub(r"</?bdi>", "", report)
+    assert "canary" not in report
 
 
 @pytest.mark.parametrize("nothing", ["", {}, [], None])
