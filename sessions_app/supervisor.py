@@ -18,6 +18,9 @@ LOOK_S = 0.1
 HEALTHY_S = 10.0
 LONGEST_BACK_OFF_S = 5.0
 DRAIN_S = 12.0
+STANDSTILL_LOOK_S = 0.5
+STANDSTILL_S = 2.0
+"""For so long a child may stand still where nobody else can go on."""
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Child:
     started_at: float = 0.0
     failures: int = 0
     start_at: float = field(default_factory=time.monotonic)
+    blocks_since: float | None = None
+    """Since when it has been seen to stand still where nobody else can go on."""
 
     def start(self) -> None:
         """Start it with a pipe as standard input, which closes when this process ends, however it ends."""
@@ -71,9 +76,13 @@ class Child:
 class Supervisor:
     """Keeps the children running until SIGTERM or SIGINT."""
 
-    def __init__(self, children: list[Child], *, on_death: Callable[[], None]) -> None:
+    def __init__(
+        self, children: list[Child], *, on_death: Callable[[], None], is_blocking_all: Callable[[int], bool]
+    ) -> None:
         self.children = children
         self._on_death = on_death
+        self._is_blocking_all = is_blocking_all
+        self._standstill_due = 0.0
         self._is_ending = False
 
     def run(self, *, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> None:
@@ -99,6 +108,22 @@ class Supervisor:
                 child.start()
         if died:
             self._on_death()
+        if time.monotonic() >= self._standstill_due:
+            self._standstill_due = time.monotonic() + STANDSTILL_LOOK_S
+            self._end_standstill()
+
+    def _end_standstill(self) -> None:
+        """Kill who stands still where nobody else can go on; its work goes on elsewhere."""
+        now = time.monotonic()
+        for child in self.children:
+            if child.process is None or not self._is_blocking_all(child.process.pid):
+                child.blocks_since = None
+            elif child.blocks_since is None:
+                child.blocks_since = now
+            elif now - child.blocks_since >= STANDSTILL_S:
+                child.blocks_since = None
+                logger.warning("%s (pid %s) stood still inside a transaction.", child.name, child.process.pid)
+                child.kill()
 
     def _end(self) -> None:
         for child in self.children:

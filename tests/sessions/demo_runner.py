@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
 
 
 class DemoRunner(Runner):
-    """params: shards, steps, pause_s, fail, die and locked (a file that says it has happened before), claim, tie."""
+    """params: shards, steps, pause_s, fail, claim, tie; die, stop, locked: a file that says it has happened before."""
 
     type = "demo"
 
@@ -50,6 +51,9 @@ class DemoRunner(Runner):
         if (once := context.params.get("die")) and not Path(once).exists():
             Path(once).touch()
             os._exit(9)
+        if (once := context.params.get("stop")) and not Path(once).exists():
+            Path(once).touch()
+            context.checkpoint(write=lambda: os.kill(os.getpid(), signal.SIGSTOP))
         pause_s = context.params.get("pause_s", 0)
         start = context.cursor or 0
         for numbers in context.stream(count(start, context.payload["steps"], pause_s=pause_s)):

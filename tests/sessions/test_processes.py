@@ -123,6 +123,15 @@ def test_sigterm_ends_all_within_15_s_with_a_job_running_which_then_goes_on(engi
     until(lambda: engine.status(job) == "completed")
 
 
+def test_worker_stopped_inside_a_transaction_does_not_stop_everybody(engine, tmp_path):
+    job = engine.submit(shards=2, steps=3, stop=str(tmp_path / "stopped"))
+    other = engine.submit(shards=1, steps=3)
+    until(lambda: engine.status(job) == engine.status(other) == "completed")
+    assert engine.progress(job) == 6
+    assert "stood still inside a transaction" in engine.printed()
+    assert engine.delete("/api/sessions").body == {"deleted": 2}
+
+
 def test_zombie_writes_nothing_more(engine):
     job = engine.submit(shards=1, steps=150, pause_s=0.05)
     until(lambda: engine.progress(job) > 5)

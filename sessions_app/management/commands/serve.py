@@ -3,13 +3,14 @@
 import logging
 import os
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
-from sessions_app import __version__, accounts, addresses, presence, supervisor
+from sessions_app import __version__, accounts, addresses, presence, standstill, supervisor
 from sessions_app.models import Worker
 from sessions_app.reconciler import reconcile
 from sessions_app.supervisor import Child, Supervisor, manage
@@ -82,7 +83,7 @@ class Command(BaseCommand):
         self._say(f"Haulier {__version__} on {address}")
         if link:
             self._say(f"Sign in: {address}/sign-in/link/{link}")
-        running = Supervisor(children, on_death=_mend)
+        running = Supervisor(children, on_death=_mend, is_blocking_all=_is_blocking_all)
         running.run(
             is_ready=lambda: (
                 (not has_web or supervisor.is_answering(host, port))
@@ -106,6 +107,11 @@ def _mend() -> None:
         logger.warning("What a dead process held could not be freed yet.", exc_info=True)
     finally:
         connection.close()
+
+
+def _is_blocking_all(pid: int) -> bool:
+    is_sqlite = connection.vendor == "sqlite"
+    return is_sqlite and standstill.is_blocking_all(pid, Path(str(connection.settings_dict["NAME"])))
 
 
 def _workers_seen(children: list[Child]) -> int:
