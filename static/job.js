@@ -45,6 +45,7 @@ function takeProgress(data) {
 function takeState({ to }) {
   if (to === "running" && isOver()) percent = 0;
   if (to === "running") [elapsed, elapsedAt] = [0, Date.now()];
+  if (to === "running") refresh('#job [data-part="facts"]');
   status = to;
   page.dataset.status = to;
   say(`${title}: ${badge(status, 0).textContent.trim()}`);
@@ -279,12 +280,12 @@ function addFailure({ path, error }) {
 }
 
 // What a run leaves behind is drawn by the server alone.
-async function refresh() {
+async function refresh(parts = "#job [data-part], #numbers, #message") {
   const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
-  if (!answer || answer.status >= 500) setTimeout(refresh, AGAIN_MS);
+  if (!answer || answer.status >= 500) setTimeout(refresh, AGAIN_MS, parts);
   if (!answer?.ok) return;
   const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const fresh of drawn.querySelectorAll("#job [data-part], #numbers, #message")) swap(fresh);
+  for (const fresh of drawn.querySelectorAll(parts)) swap(fresh);
   page.querySelectorAll("time").forEach(localise);
 }
 
