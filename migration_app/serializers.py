@@ -449,7 +449,7 @@ class TransferRequestSerializer(StrictSerializer):
     exclusions = ExclusionsField(default=list)
     verify_after_transfer = Switch(default=False)
     bandwidth_limit = Amount(default=0, min_value=0, max_value=MOST)
-    enable_resume = NotYet(True)
+    enable_resume = Switch(default=True)
     skip_large_files = Amount(default=0, min_value=0, max_value=MOST)
     dry_run = Switch(default=False)
     files = FilesField(default=list)

@@ -92,6 +92,7 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "claim": endpoints.claim_key(destination),
         "exclusions": request["exclusions"],
         "verify_after_transfer": request["verify_after_transfer"],
+        "enable_resume": request["enable_resume"],
         **{name: request[name] for name in CHOICES},
         "method": "sftp_stream" if "sftp" in (source["protocol"], destination["protocol"]) else "local_copy",
     }

@@ -142,6 +142,10 @@ class LeasedShard:
         """See `runners.ShardContext`."""
         return self.lease.is_valid() and self.sign.reason != "lost"
 
+    def is_cancelled(self) -> bool:
+        """See `runners.ShardContext`."""
+        return self.sign.reason == "cancel"
+
     def on_abort(self, abort: Callable[[], None]) -> None:
         """See `runners.ShardContext`."""
         self._abort = abort
@@ -207,7 +211,7 @@ def _claim(shard_id: int, attempt: int, worker_id: str, state: ShardState) -> Le
         if desired == Desired.CANCEL or status in FINISHED:
             lease.flush(state=ShardState.CANCELLED)
             return None
-        if status == JobStatus.PAUSED:
+        if status == JobStatus.PAUSED or desired == Desired.PAUSE:
             lease.flush(state=ShardState.WAITING, keeps_deaths=True)
             return None
         if status == JobStatus.PENDING and not claims.start(lease.job_id):
@@ -301,9 +305,31 @@ def settle(job_id: UUID, queue_waiting: QueueWaiting) -> bool:
         return True
     if desired == Desired.CANCEL:
         return settle_cancel(job_id)
+    if desired == Desired.PAUSE:
+        settle_pause(job_id)
+        return False
     if not watcher.is_draining:
         queue_waiting(job_id)
     return False
+
+
+def settle_pause(job_id: UUID, *, by_force: bool = False) -> bool:
+    """Pause a job whose owner wants it so: at once when nothing of it runs, or `by_force`; True when nothing does."""
+    states = [ShardState.QUEUED]
+    if by_force:
+        states.append(ShardState.RUNNING)
+    leases.put_back(job_id, states=states)
+    if Shard.objects.filter(job_id=job_id, state=ShardState.RUNNING).exists():
+        return False
+    try:
+        with transaction.atomic():
+            if Job.objects.filter(
+                pk=job_id, desired=Desired.PAUSE, status__in=(JobStatus.PENDING, JobStatus.RUNNING)
+            ):
+                transitions.move(job_id, JobStatus.PAUSED)
+    except IllegalMove as error:
+        logger.info("Job %s is %s already.", job_id, error.status)
+    return True
 
 
 def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:

@@ -59,7 +59,10 @@ class InlineWorker:
         has_workers = any(WORK_QUEUE in worker.queues.split(",") for worker in alive)
         if job.status != JobStatus.PAUSED and has_workers:
             raise NotToBeAdopted("The session goes on in the server's workers; its page shows it live.")
-        if Job.objects.filter(pk=job_id, executor=job.executor).update(executor=self.id) != 1:
+        if (
+            Job.objects.filter(pk=job_id, executor=job.executor).update(executor=self.id, desired=Desired.RUN)
+            != 1
+        ):
             raise NotToBeAdopted("Another process has just taken the session.")
         for shard in leases.expired():
             if shard.job_id == job_id:
@@ -77,6 +80,9 @@ class InlineWorker:
         while not self._stopping.is_set():
             job = Job.objects.filter(pk=job_id).first()
             if job is None or job.status in FINISHED:
+                return
+            if job.status == JobStatus.PAUSED:
+                self._leave(job_id)
                 return
             shard = self._next_shard(job_id)
             if shard is None or not self._run(shard):
@@ -105,7 +111,10 @@ class InlineWorker:
             transitions.move(job_id, JobStatus.PAUSED, reason="Interrupted in the terminal.")
         except IllegalMove:
             return  # It ended in the same moment, which is better.
-        Job.objects.filter(pk=job_id).update(executor="")
+        self._leave(job_id)
+
+    def _leave(self, job_id: UUID) -> None:
+        Job.objects.filter(pk=job_id, executor=self.id).update(executor="")
 
 
 def _nothing_to_queue(job_id: UUID) -> None:

@@ -170,6 +170,13 @@ def take_back(shard: Shard) -> bool:
     )
 
 
+def put_back(job_id: UUID, *, states: Sequence[str]) -> None:
+    """Let a job's shards in `states` wait, whatever is under way for them; each in a transaction of its own."""
+    for shard_id in Shard.objects.filter(job_id=job_id, state__in=states).values_list("pk", flat=True):
+        rows = Shard.objects.filter(pk=shard_id, state__in=states)
+        rows.update(state=ShardState.WAITING, attempt=F("attempt") + 1, owner="", lease_until=None)
+
+
 def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
     """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE.
 

@@ -36,6 +36,11 @@ def reconcile() -> None:
     wanted_gone = Job.objects.active().filter(desired=Desired.CANCEL)
     for job_id in wanted_gone.values_list("pk", flat=True):
         execution.settle_cancel(job_id)
+    wanted_still = Job.objects.filter(
+        status__in=(JobStatus.PENDING, JobStatus.RUNNING), desired=Desired.PAUSE
+    )
+    for job_id in wanted_still.values_list("pk", flat=True):
+        execution.settle_pause(job_id)
     leftover = Shard.objects.filter(job__status__in=FINISHED, state__in=OPEN_SHARDS)
     leftover = leftover.exclude(kind=ShardKind.CLEAN)
     for job_id in set(leftover.values_list("job_id", flat=True)):

@@ -121,6 +121,9 @@ class ShardContext(Protocol):
     def is_lease_valid(self) -> bool:
         """Whether this process may still send anything; cheap, and safe to call from any thread."""
 
+    def is_cancelled(self) -> bool:
+        """Whether the shard must stop because nobody wants its job any more; safe to call from any thread."""
+
     def on_abort(self, abort: Callable[[], None]) -> None:
         """Have `abort` called in the event-loop thread as soon as the lease is lost; the latest one counts."""
 

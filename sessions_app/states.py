@@ -30,7 +30,8 @@ MOVES: dict[JobStatus, tuple[JobStatus, ...]] = {
         JobStatus.FAILED,
         JobStatus.CANCELLED,
     ),
-    JobStatus.PAUSED: (JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED),
+    # One that was paused before it began waits for its turn again.
+    JobStatus.PAUSED: (JobStatus.PENDING, JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED),
     JobStatus.COMPLETED: (),
     JobStatus.FAILED: (),
     JobStatus.CANCELLED: (),
@@ -46,6 +47,7 @@ class Desired(models.TextChoices):
     """What the owner wants of an active job; workers look at it ten times a second."""
 
     RUN = "run"
+    PAUSE = "pause"
     CANCEL = "cancel"
 
 

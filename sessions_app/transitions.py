@@ -20,10 +20,10 @@ _ENDING = {
 
 
 class IllegalMove(Exception):
-    """The state machine forbids the move; `status` is where the job stands."""
+    """The move is forbidden, as a rule by the state machine; `status` is where the job stands."""
 
-    def __init__(self, status: str, target: str) -> None:
-        super().__init__(f"A {status} session cannot become {target}.")
+    def __init__(self, status: str, target: str, *, reason: str = "") -> None:
+        super().__init__(reason or f"A {status} session cannot become {target}.")
         self.status = status
 
 

@@ -16,6 +16,8 @@ urlpatterns = [
         SessionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
         name="session",
     ),
+    re_path(rf"^api/sessions/{JOB_ID}/pause/?$", SessionViewSet.as_view({"post": "pause"})),
+    re_path(rf"^api/sessions/{JOB_ID}/resume/?$", SessionViewSet.as_view({"post": "resume"})),
     re_path(rf"^api/sessions/{JOB_ID}/events/?$", EventsView.as_view()),
     re_path(r"^api/events/?$", EventsView.as_view()),
 ]

@@ -1,6 +1,8 @@
 """The session endpoints."""
 
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -12,12 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sessions_app import __version__, jobs, listing
+from sessions_app import __version__, control, jobs, listing
 from sessions_app.channels import JobChannelManager, job_channel, person_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.models import Job
 from sessions_app.problems import Conflict
 from sessions_app.serializers import job_json
+from sessions_app.transitions import IllegalMove
 
 
 @csrf_exempt
@@ -57,6 +60,25 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """One job."""
         return Response(job_json(self.get_object()))
+
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Pause a job; it holds no lease and no connection then."""
+        return self._move(control.pause)
+
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Let a paused job go on where it stopped."""
+        return self._move(control.resume)
+
+    def _move(self, move: Callable[[UUID], None]) -> Response:
+        job: Job = self.get_object()
+        try:
+            move(job.pk)
+        except IllegalMove as error:
+            raise Conflict(str(error), job_status=error.status) from error
+        job.refresh_from_db()
+        return Response(job_json(job))
 
     def clear(self, request: Request) -> Response:
         """Delete the caller's finished jobs."""

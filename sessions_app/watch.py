@@ -16,7 +16,7 @@ LOOK_S = 0.1
 
 
 class StopSign:
-    """Why a shard of this process must stop: `drain`, `cancel` or `lost`; empty while it may go on."""
+    """Why a shard of this process must stop: `drain`, `pause`, `cancel` or `lost`; empty while it may go on."""
 
     def __init__(self, lease: Lease, on_stop: Callable[[str], None], *, outlives_job: bool = False) -> None:
         self.lease = lease
@@ -122,6 +122,8 @@ class Watcher:
             desired = Job.objects.filter(pk=lease.job_id).values_list("desired", flat=True).first()
             if desired == Desired.CANCEL and not sign.outlives_job:
                 sign.raise_for("cancel")
+            elif desired == Desired.PAUSE:
+                sign.raise_for("pause")
             elif not held.exists() and sign in self._current():
                 sign.raise_for("lost")
 

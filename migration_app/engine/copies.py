@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from migration_app.engine.flow import Flow
     from migration_app.engine.new_folders import NewFolder
 
+KEEP_FROM = 8 * 2**20
+"""A file of which so much is at the destination is not removed when the transfer stops: another one goes on there."""
 PIECES_AT_ONCE = 16
 """How many pieces a file may ask for before the loop has its turn, when storages answer at once."""
 
@@ -101,7 +103,7 @@ class FolderCopy(Copy):
 class _PlacedCopy(Copy):
     """Something made under its temp name first: `place`, then `go_on`, then `publish`."""
 
-    __slots__ = ("folder", "has_temp", "is_repeated", "temp")
+    __slots__ = ("folder", "has_temp", "is_kept", "is_repeated", "temp")
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         super().__init__(flow, lane, item)
@@ -110,6 +112,7 @@ class _PlacedCopy(Copy):
         self.folder: NewFolder | None = None
         """The folder that it lies in, when that was not known to be there at the start."""
         self.has_temp = False
+        self.is_kept = False
         self.is_repeated = False
 
     def start(self) -> None:
@@ -188,7 +191,7 @@ class _PlacedCopy(Copy):
             self.wind_up()
 
     def wind_up(self) -> None:
-        if self.has_temp and not self.unanswered and self.error is not None:
+        if self.has_temp and not self.is_kept and not self.unanswered and self.error is not None:
             self.has_temp = False
             self.unanswered = 1
             self.flow.destination.remove(self.temp, self._removed)
@@ -237,6 +240,7 @@ class FileCopy(_PlacedCopy):
     """A file: both sides are opened at once, what is read is written, and at the end the source must be as listed."""
 
     __slots__ = (
+        "_ahead",
         "_asked",
         "_early",
         "_is_filling",
@@ -247,15 +251,20 @@ class FileCopy(_PlacedCopy):
         "_taken",
         "_unsent",
         "_writer",
+        "whole",
     )
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         super().__init__(flow, lane, item)
         self._reader: Reader | None = None
         self._writer: Writer | None = None
-        self._asked = 0
-        self._unsent = item.entry.size
-        self._taken = 0
+        self._asked = item.start
+        self._unsent = item.entry.size - item.start
+        self._taken = item.start
+        self.whole = item.start
+        """So many bytes from the beginning on have been taken by the destination."""
+        self._ahead: dict[int, int] = {}
+        """Pieces that were taken before one in front of them: length by offset."""
         self._early: list[tuple[int, bytes]] = []
         """Pieces that came before the destination was ready."""
         self._is_filling = False
@@ -264,6 +273,7 @@ class FileCopy(_PlacedCopy):
         self._is_ready = False
 
     def begin(self) -> None:
+        self.flow.bytes_in_flight += self._taken
         self.unanswered = 1
         self.flow.source.open_reader(self.item.entry.read_path, self._reader_opened)
         if self.error is None:
@@ -271,7 +281,9 @@ class FileCopy(_PlacedCopy):
             self.place()
 
     def place(self) -> None:
-        self.flow.destination.open_writer(self.temp, self._writer_opened)
+        destination = self.flow.destination
+        open_file = destination.reopen_writer if self.item.start else destination.open_writer
+        open_file(self.temp, self._writer_opened)
 
     # The source
 
@@ -374,13 +386,17 @@ class FileCopy(_PlacedCopy):
             return
         self._unsent -= length
         self.unanswered += 1
-        self._writer.write(offset, data, partial(self._written, length))
+        self._writer.write(offset, data, partial(self._written, offset, length))
         if not self._unsent:
             self._finish_when_sent()
 
-    def _written(self, length: int, error: StorageError | None) -> None:
+    def _written(self, offset: int, length: int, error: StorageError | None) -> None:
         self.unanswered -= 1
         self._taken += length
+        if error is None and self.item.entry.size >= KEEP_FROM:
+            self._ahead[offset] = length
+            while (taken := self._ahead.pop(self.whole, None)) is not None:
+                self.whole += taken
         flow = self.flow
         flow.bytes_in_flight += length
         if self.item.entry.size > length:
@@ -417,6 +433,8 @@ class FileCopy(_PlacedCopy):
             self.publish()
 
     def let_go(self) -> None:
+        is_over = self.flow.is_stopping or isinstance(self.error, ConnectionLost)
+        self.is_kept = is_over and self.whole >= KEEP_FROM and self.flow.keeps()
         if self._reader is not None:
             self._reader.close()
         if self._writer is not None:

@@ -5,7 +5,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from migration_app.engine.copies import Copy, FileCopy, FolderCopy, LinkCopy, Refusal
+from migration_app.engine.copies import KEEP_FROM, Copy, FileCopy, FolderCopy, LinkCopy, Refusal
 from migration_app.engine.items import Done, Item, UnderWay
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
@@ -47,10 +47,13 @@ class Flow:
         folders_known: Collection[bytes],
         pace: Pace,
         at_once: int,
+        keeps: Callable[[], bool],
     ) -> None:
         self.source = source
         self.destination = destination
         self.pace = pace
+        self.keeps = keeps
+        """Whether what is there of large files stays when the transfer stops."""
         self.chunk_size = min(
             source.capabilities.chunk_size, destination.capabilities.chunk_size, pace.largest_piece
         )
@@ -65,7 +68,8 @@ class Flow:
             # One at once is one in all, which two lanes would make two.
             is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM and at_once > 1
             (self._large if is_large else self._small).items.append(item)
-        self._is_stopping = False
+        self.is_stopping = False
+        self._kept: dict[int, int] = {}
         self._is_waiting = False
         """Whether the pump is to be woken when the pace lets more through."""
         self._later: deque[Callable[[], None]] = deque()
@@ -97,9 +101,21 @@ class Flow:
         )
         return [UnderWay(copy.item.entry.path, copy.item.entry.size, copy.taken) for copy in largest]
 
+    @property
+    def partial(self) -> dict[int, int]:
+        """How much is there of large files that are not finished, from the beginning on, by the item's number."""
+        waiting = {item.number: item.start for item in self._large.items if item.start}
+        copies = [copy for copy in self._large.under_way if isinstance(copy, FileCopy)]
+        return (
+            self._kept
+            | waiting
+            | {copy.item.number: copy.whole for copy in copies if copy.whole >= KEEP_FROM}
+        )
+
     async def stop(self) -> None:
-        """Start nothing more; close and remove what is half done, as far as that takes no longer than `STOP_S`."""
-        self._is_stopping = True
+        """Start nothing more; close what is half done and remove what is not kept of it, as far as that takes no
+        longer than `STOP_S`."""
+        self.is_stopping = True
         lanes = (self._small, self._large)
         for lane in lanes:
             lane.items.clear()
@@ -145,10 +161,13 @@ class Flow:
         """A copy is over and has nothing open any more."""
         lane = copy.lane
         lane.under_way.discard(copy)
-        if self.lost is None and not self._is_stopping:
+        if isinstance(copy, FileCopy) and copy.is_kept:
+            self._kept[copy.item.number] = copy.whole
+        if self.lost is None and not self.is_stopping:
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
-            self._done.append(Done(item.number, item.entry.path, size, error, copy.refusal))
+            resumed = item.start if error is None else 0
+            self._done.append(Done(item.number, item.entry.path, size, error, resumed, copy.refusal))
         if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()
@@ -159,7 +178,7 @@ class Flow:
         if self._later:
             self._later.popleft()()
             return True
-        if self._is_stopping or self.lost is not None:
+        if self.is_stopping or self.lost is not None:
             return False
         return (
             self._feed(self._small)

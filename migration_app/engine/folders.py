@@ -77,7 +77,7 @@ class _Ascent:
             return
         path = self._folders[number].path
         if isinstance(error, AttributesRefused):
-            self._done.append(Done(number, path, 0, None, error))
+            self._done.append(Done(number, path, 0, None, refusal=error))
         else:
             self._done.append(Done(number, path, 0, error))
         above = self._above[number]

@@ -15,6 +15,8 @@ class Item:
     temp_name: bytes
     place: bytes = b""
     """The path that it gets, in the same folder, where that is not the entry's."""
+    start: int = 0
+    """Of a file: how many bytes are there under its temp name and proved to be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Done:
     path: bytes
     bytes: int
     error: StorageError | None
+    resumed: int = 0
+    """How many of `bytes` an earlier attempt had copied."""
     refusal: AttributesRefused | None = None
     """Why its mode and mtime could not be set, though it is in place."""
 

@@ -1,14 +1,15 @@
 """Copies files, folders and links from one storage to another, many at a time."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from migration_app.engine.beginnings import Beginning, prove_beginnings
 from migration_app.engine.flow import SMALL_AT_ONCE, Flow
 from migration_app.engine.items import Done, Item, UnderWay
 from migration_app.engine.pace import Pace
 from migration_app.storages.base import Storage
 
-__all__ = ["SMALL_AT_ONCE", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
+__all__ = ["SMALL_AT_ONCE", "Beginning", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
 
 BATCH_S = 0.2
 
@@ -23,6 +24,10 @@ class TransferBatch:
     current_file: bytes = b""
     under_way: list[UnderWay] = field(default_factory=list)
     """Some of the files that are under way."""
+    partial: dict[int, int] = field(default_factory=dict)
+    """How much is there of large files that are not finished, by number: to go on there, give it to the next call."""
+    beginnings: list[Beginning] = field(default_factory=list)
+    """What was found of files that were given as partial."""
 
 
 async def transfer_items(
@@ -33,18 +38,42 @@ async def transfer_items(
     folders_known: Collection[bytes] = (),
     pace: Pace | None = None,
     at_once: int = SMALL_AT_ONCE,
+    partial: Mapping[int, int] | None = None,
+    keeps: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[TransferBatch, None]:
     """Copy `items`, both storages connected. A batch comes at least every 0.25 s.
 
     Folders above an item are made where they are not in `folders_known` (paths that are folders at the destination
     already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
-    under way. Raises ConnectionLost after giving what was done; what was in flight
-    then is in no batch.
+    under way. A file in `partial`, of which so many bytes are there already, goes on after them when they are
+    proved to be the source's. `keeps` is asked at the end whether what is there of large files is to stay.
+    Raises ConnectionLost after giving what was done; what was in flight then is in no batch.
     """
-    flow = Flow(source, destination, items, folders_known=folders_known, pace=pace or Pace(), at_once=at_once)
+    beginnings = await prove_beginnings(source, destination, items, partial or {})
+    if beginnings:
+        starts = {beginning.number: beginning.bytes for beginning in beginnings}
+        items = [replace(item, start=starts.get(item.number, 0)) for item in items]
+        yield TransferBatch(
+            beginnings=beginnings, partial={number: start for number, start in starts.items() if start}
+        )
+    flow = Flow(
+        source,
+        destination,
+        items,
+        folders_known=folders_known,
+        pace=pace or Pace(),
+        at_once=at_once,
+        keeps=keeps,
+    )
     try:
         while (done := await flow.advance(BATCH_S)) is not None:
-            yield TransferBatch(done, flow.bytes_in_flight, flow.current_file, flow.files_under_way())
+            yield TransferBatch(
+                done,
+                flow.bytes_in_flight,
+                flow.current_file,
+                flow.files_under_way(),
+                flow.partial,
+            )
     finally:
         await flow.stop()
     if flow.lost is not None:

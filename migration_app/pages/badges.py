@@ -34,6 +34,8 @@ def badge_of(job: Job) -> Badge:
         return partial_badge(failed)
     if job.is_active and job.desired == Desired.CANCEL:
         return Badge("cancelled", "slashed", "Cancelling", "⊘")
+    if job.desired == Desired.PAUSE and job.status in (JobStatus.PENDING, JobStatus.RUNNING):
+        return Badge("paused", "bars", "Pausing", "⏸")
     return BADGES[JobStatus(job.status)]
 
 

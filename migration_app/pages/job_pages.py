@@ -1,5 +1,6 @@
-"""The page of a job, its whole log, and the two things one can do to it."""
+"""The page of a job, its whole log, and what one can do to it."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -14,8 +15,10 @@ from migration_app.pages.job_view import JobView, line_of
 from migration_app.pages.rows import JobRow
 from migration_app.pages.wording import plain_text
 from migration_app.submission import CannotVerify, RequestMeta, submit_verify
-from sessions_app import jobs
+from sessions_app import control, jobs
 from sessions_app.models import Job
+from sessions_app.states import JobStatus
+from sessions_app.transitions import IllegalMove
 
 LOG_PAGE_ROWS = 500
 
@@ -65,6 +68,31 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
     else:
         found.refresh_from_db()
         messages.info(request, f"The job had ended already: it is {found.status}.")
+    return redirect("job", found.pk)
+
+
+@require_POST
+@page
+def pause(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Pause. A second click finds the job as the first one left it."""
+    return _moved(request, _job(request, job_id), control.pause, JobStatus.PAUSED)
+
+
+@require_POST
+@page
+def resume(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Go on with a paused job."""
+    return _moved(request, _job(request, job_id), control.resume, JobStatus.RUNNING)
+
+
+def _moved(
+    request: SignedRequest, found: Job, move: Callable[[UUID], None], target: JobStatus
+) -> HttpResponse:
+    try:
+        move(found.pk)
+    except IllegalMove as error:
+        if error.status != target:
+            messages.error(request, str(error))
     return redirect("job", found.pk)
 
 

@@ -59,7 +59,7 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         "start_time": instant(snapshot.started_at or snapshot.now),
         "elapsed_seconds": round(elapsed, 3),
         "files_skipped": count("skipped", 0),
-        "bytes_resumed": 0,
+        "bytes_resumed": count("resumed", 0),
     }
     last_error = snapshot.current.get("last_error") or _previous(snapshot, "last_error", "")
     if errors and last_error:

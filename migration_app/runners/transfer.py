@@ -11,7 +11,15 @@ from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.links import Way
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
-from migration_app.engine.transfer import SMALL_AT_ONCE, Done, Item, Pace, TransferBatch, transfer_items
+from migration_app.engine.transfer import (
+    SMALL_AT_ONCE,
+    Beginning,
+    Done,
+    Item,
+    Pace,
+    TransferBatch,
+    transfer_items,
+)
 from migration_app.manifest import Row
 from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.paths import path_bytes, path_text
@@ -139,6 +147,8 @@ class TransferRunner(Runner):
         left = {item.number: item for item in items}
         if not left:
             return
+        partial = {int(number): size for number, size in (context.cursor or {}).items()}
+        resumes: bool = context.params["enable_resume"]
         known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])
 
         def copied(source: Storage, destination: Storage) -> AsyncGenerator[TransferBatch, None]:
@@ -149,15 +159,22 @@ class TransferRunner(Runner):
                 folders_known=known,
                 pace=pace,
                 at_once=context.params["transfers"] or SMALL_AT_ONCE,
+                partial=partial,
+                keeps=lambda: resumes and not context.is_cancelled(),
             )
 
         pace = Pace(_rate(context))
-        context.counters["in_flight"] = 0
+        context.counters["in_flight"] = sum(partial.values())
         route = Route(context, _sides(context), copied)
-        for batches in route.lists(weight=lambda batch: len(batch.done)):
-            pace.rate = _rate(context)
-            _save_copies(context, left, batches)
-        context.counters["in_flight"] = 0
+        try:
+            for batches in route.lists(weight=lambda batch: len(batch.done)):
+                pace.rate = _rate(context)
+                if batches and resumes:
+                    partial = batches[-1].partial
+                _save_copies(context, left, batches)
+        finally:
+            # What stays of files that are not finished: all else is copied again.
+            context.counters["in_flight"] = sum(partial.values())
 
     def finish(self, context: ShardContext) -> Outcome:
         """Give folders their mode and mtime, look at the destination again if asked to, and sum up."""
@@ -360,8 +377,10 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
         if is_file:
             counters["files"] = counters.get("files", 0) + 1
             counters["bytes"] = counters.get("bytes", 0) + one.bytes
+            counters["resumed"] = counters.get("resumed", 0) + one.resumed
     counters["in_flight"] = batches[-1].bytes_in_flight
-    events = _failures(done)
+    beginnings = [beginning for batch in batches for beginning in batch.beginnings]
+    failures = _failures(done)
     current: Json = {
         "path": path_text(batches[-1].current_file),
         "shard": context.number,
@@ -370,10 +389,26 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
             for one in batches[-1].under_way
         ],
     }
-    if events:
-        current["last_error"] = events[-1].data["error"]
+    if failures:
+        current["last_error"] = failures[-1].data["error"]
     outcomes = [(one.number, str(one.error) if one.error is not None else "") for one in done]
-    context.checkpoint(current=current, events=events, write=lambda: manifest.mark(context.job_id, outcomes))
+    context.checkpoint(
+        cursor={str(number): size for number, size in batches[-1].partial.items()},
+        current=current,
+        events=[*map(_resumption, beginnings), *failures],
+        write=lambda: manifest.mark(context.job_id, outcomes),
+    )
+
+
+def _resumption(beginning: Beginning) -> NewEvent:
+    path = path_text(beginning.path)
+    if not beginning.bytes:
+        return _warning(
+            f"What was there of {path} is not the source's beginning: it is copied from the start."
+        )
+    how = "read back and compared" if beginning.is_read_back else "hashed on both sides"
+    text = f"Goes on with {path} after {beginning.bytes:,} bytes, which were {how}."
+    return NewEvent("log", {"level": "info", "message": text})
 
 
 def _failures(done: list[Done]) -> list[NewEvent]:

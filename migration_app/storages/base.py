@@ -230,6 +230,11 @@ class Storage(ABC):
         """SHA-256 of files, worked out where they are; the others have to be read. Raises ConnectionLost."""
         return {}
 
+    async def beginning_digest_there(self, path: Path, length: int) -> bytes | None:
+        """SHA-256 of a file's first `length` bytes, or of all if there are fewer, worked out where it is; None where
+        it has to be read. Raises ConnectionLost."""
+        return None
+
     @abstractmethod
     async def root_entry(self) -> Entry:
         """The root folder, with path b"". Raises NotFound, NotAFolder, PermissionDenied."""
@@ -256,6 +261,10 @@ class Storage(ABC):
     def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
         """Make an empty file, only for its owner to read. A file or link that is there is removed, never written
         through; a folder there is IsAFolder."""
+
+    @abstractmethod
+    def reopen_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        """Open a file that is there, as it is; anything else there is refused."""
 
     @abstractmethod
     def make_folder(self, path: Path, answer: Answer[None]) -> None:

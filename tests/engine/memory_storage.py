@@ -186,6 +186,12 @@ class MemoryStorage(Storage):
 
         self.run("open_writer", path, work, answer)
 
+    def reopen_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        def work() -> Writer | StorageError:
+            return MemoryWriter(self, path) if path in self.nodes else NotFound("No such file or folder.")
+
+        self.run("reopen_writer", path, work, answer)
+
     def make_folder(self, path: Path, answer: Answer[None]) -> None:
         def work() -> StorageError | None:
             missing = self._missing_parent(path)

@@ -89,7 +89,7 @@ def test_values_that_change_nothing_are_taken(post):
         ({"transfers": -1}, "transfers"),
         ({"transfers": 257}, "transfers"),
         ({"transfers": 1.5}, "transfers"),
-        ({"enable_resume": False}, "enable_resume"),
+        ({"enable_resume": "no"}, "enable_resume"),
         ({"dry_run": 0}, "dry_run"),
         ({"ignore_errors": "no"}, "ignore_errors"),
         ({"conflict": "merge"}, "conflict"),

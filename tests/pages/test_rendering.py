@@ -166,6 +166,22 @@ def test_cancelling_twice_does_not_delete(signed_in: Client, gallery: dict[str, 
     assert "had ended already: it is cancelled" in again
 
 
+def test_a_job_is_paused_and_resumed_and_a_second_press_does_no_harm(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    job = gallery["scan-pending"]
+    for _ in range(2):
+        paused = signed_in.post(f"/jobs/{job.pk}/pause", follow=True).content.decode()
+        assert f'action="/jobs/{job.pk}/resume"' in paused
+        assert "cannot become" not in paused
+    # It has not begun, so it waits for its turn again.
+    resumed = signed_in.post(f"/jobs/{job.pk}/resume", follow=True).content.decode()
+    assert f'action="/jobs/{job.pk}/pause"' in resumed
+    ended = gallery["scan-completed"]
+    text = signed_in.post(f"/jobs/{ended.pk}/pause", follow=True).content.decode()
+    assert "A completed session cannot become paused." in text
+
+
 def test_the_log_is_in_pages_from_the_first_event_on(signed_in: Client, gallery: dict[str, Job]) -> None:
     job = gallery["transfer-running"]
     Gallery(job.owner).fail_files(job, *(f"file {n}" for n in range(600)))

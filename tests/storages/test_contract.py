@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from migration_app.storages.base import Address, Entry, Kind, Storage, ask
+from migration_app.storages.base import Address, Entry, Kind, Storage, Writer, ask
 from migration_app.storages.errors import (
     AlreadyExists,
     IsAFolder,
@@ -153,6 +153,24 @@ def test_file_is_written_and_read_back(place: Place, size: int) -> None:
 
     place.run(test)
     assert (place.folder / "file").read_bytes() == content
+
+
+def test_file_that_is_there_is_opened_as_it_is(place: Place) -> None:
+    make(place.folder / "file", b"0123456789")
+    (place.folder / "folder").mkdir()
+    (place.folder / "link").symlink_to("file")
+
+    async def test(storage: Storage) -> None:
+        writer: Writer = await ask(partial(storage.reopen_writer, b"file"))
+        await ask(partial(writer.write, 4, b"four"))
+        await finish(writer, mode=0o640, mtime=1234, size=10)
+        for name in (b"missing", b"folder", b"link"):
+            with pytest.raises(StorageError):
+                await ask(partial(storage.reopen_writer, name))
+
+    place.run(test)
+    found = place.folder / "file"
+    assert (found.read_bytes(), found.stat().st_mode & 0o777) == (b"0123four89", 0o640)
 
 
 def test_read_gives_what_was_asked_for_and_less_only_at_the_end(place: Place) -> None:

@@ -90,6 +90,24 @@ def test_server_with_a_shell_hashes_by_itself(openssh, tree):
     assert not (tree / "x").exists()
 
 
+def test_server_with_a_shell_hashes_the_beginning_of_a_file(openssh, openssh_without_shell, tree):
+    async def use(storage):
+        return [
+            await storage.beginning_digest_there(name, length)
+            for name, length in [
+                (b"large", 2**20 + 1),
+                (b"-dash", 3),
+                (b"quo'te\"s", 10**9),
+                (b"new\nline", 5),
+            ]
+        ]
+
+    large = (tree / "large").read_bytes()
+    hashed = [hashlib.sha256(part).digest() for part in (large[: 2**20 + 1], b"-da", b"quo'te\"s" * 1000)]
+    assert asyncio.run(connected(address_of(openssh), tree, use)) == [*hashed, None]
+    assert asyncio.run(connected(address_of(openssh_without_shell), tree, use)) == [None] * 4
+
+
 def test_server_without_a_shell_hashes_nothing(openssh_without_shell, tree):
     async def use(storage):
         first = await storage.digests_there([b"plain"])

@@ -41,6 +41,7 @@ from migration_app.storages.names import path_below, path_refusal, shown
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_REWRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDERS_OPEN = 64
 
@@ -310,6 +311,19 @@ class LocalStorage(Storage):
                 descriptor = os.open(name, _WRITE, 0o600, dir_fd=folder)
 
         error = self._change(make, path)
+        answer(error if error is not None else LocalWriter(self, self._loop, descriptor))
+
+    def reopen_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        descriptor = -1
+
+        def reopen(folder: int, name: bytes) -> None:
+            nonlocal descriptor
+            descriptor = os.open(name, _REWRITE, dir_fd=folder)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise NotFound("It is not a file any more.")
+
+        error = self._change(reopen, path)
         answer(error if error is not None else LocalWriter(self, self._loop, descriptor))
 
     def make_folder(self, path: Path, answer: Answer[None]) -> None:

@@ -38,7 +38,7 @@ from migration_app.storages.errors import (
 from migration_app.storages.names import path_refusal, shown
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import has_shell, open_wire
-from migration_app.storages.sftp.digests import digest_by_command
+from migration_app.storages.sftp.digests import digest_beginning_by_command, digest_by_command
 from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
@@ -118,6 +118,17 @@ class SftpStorage(Storage):
         # A server that gives SFTP alone is asked once.
         self._may_have_shell = bool(found)
         return found
+
+    async def beginning_digest_there(self, path: Path, length: int) -> bytes | None:
+        """See Storage."""
+        if self._connection is None or not self.is_connected or not self._may_have_shell:
+            return None
+        try:
+            return await digest_beginning_by_command(self._connection, self.root, path, length)
+        except (asyncssh.Error, OSError) as error:
+            if self._connection.is_closed():
+                raise ConnectionLost("The connection broke while the server hashed a file.") from error
+            return None
 
     async def close(self) -> None:
         """See Storage."""
@@ -296,6 +307,28 @@ class SftpStorage(Storage):
         flags = packets.WRITE_FLAG | packets.CREATE_FLAG | packets.EXCLUSIVE_FLAG | packets.TRUNCATE_FLAG
         body = name + packets.number(flags) + packets.attributes(mode=0o600)
         self._request(packets.OPEN, body, done)
+
+    def reopen_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        """See Storage."""
+        if (name := self._name(path, answer)) is None:
+            return
+
+        def looked(found: Attributes | StorageError) -> None:
+            if isinstance(found, StorageError):
+                answer(found)
+            elif found.file_type not in (None, stat.S_IFREG):
+                answer(NotFound("It is not a file any more."))
+            else:
+                body = name + packets.number(packets.WRITE_FLAG) + packets.attributes()
+                self._request(packets.OPEN, body, opened)
+
+        def opened(kind: int, data: bytes, error: StorageError | None) -> None:
+            if kind == packets.HANDLE and self._wire is not None:
+                answer(SftpWriter(self._wire, Cursor(data).text(), self._blame_disk))
+            else:
+                answer(wrong_answer(kind, data, error))
+
+        self._look(name, looked)
 
     def make_folder(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""

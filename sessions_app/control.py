@@ -1,0 +1,54 @@
+"""What a person asks of a job that is under way: to pause, and to go on."""
+
+import time
+from uuid import UUID
+
+from django.db import transaction
+
+from sessions_app import delivery, execution, transitions
+from sessions_app.models import Job
+from sessions_app.runners import runner_class
+from sessions_app.states import Desired, JobStatus
+from sessions_app.transitions import IllegalMove
+
+PAUSE_WAIT_S = 2.0
+_UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+def pause(job_id: UUID) -> None:
+    """Pause a job and wait until its row says so. Raises IllegalMove for one that is not under way.
+
+    A worker that does not let go within PAUSE_WAIT_S is fenced off: what it did since its last checkpoint is done
+    again. Two that ask at once have both asked for the same.
+    """
+    under_way = Job.objects.filter(pk=job_id, status__in=_UNDER_WAY)
+    under_way.filter(desired=Desired.RUN).update(desired=Desired.PAUSE)
+    _raise_unless(under_way.filter(desired=Desired.PAUSE).exists(), job_id, JobStatus.PAUSED)
+    deadline = time.monotonic() + PAUSE_WAIT_S
+    while not execution.settle_pause(job_id):
+        if time.monotonic() > deadline:
+            execution.settle_pause(job_id, by_force=True)
+            break
+        time.sleep(0.05)
+    # It may have ended in the same moment, which is better.
+    _raise_unless(Job.objects.filter(pk=job_id, status=JobStatus.PAUSED).exists(), job_id, JobStatus.PAUSED)
+    delivery.queue_blocked()
+
+
+def resume(job_id: UUID) -> None:
+    """Let a paused job go on in the workers. Raises IllegalMove for one that is not paused."""
+    with transaction.atomic():
+        paused = Job.objects.filter(pk=job_id, status=JobStatus.PAUSED)
+        _raise_unless(paused.update(desired=Desired.RUN, executor="") == 1, job_id, JobStatus.RUNNING)
+        job = Job.objects.get(pk=job_id)
+        if reason := runner_class(job.type).tie(job.pk, job.params):
+            raise IllegalMove(job.status, JobStatus.RUNNING, reason=reason)
+        transitions.move(job_id, JobStatus.RUNNING if job.started_at else JobStatus.PENDING)
+    delivery.queue_waiting(job_id)
+    delivery.queue_blocked()
+
+
+def _raise_unless(is_so: bool, job_id: UUID, target: JobStatus) -> None:
+    if not is_so:
+        status = Job.objects.filter(pk=job_id).values_list("status", flat=True).first()
+        raise IllegalMove(status or "deleted", target)
