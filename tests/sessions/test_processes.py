@@ -162,7 +162,7 @@ def test_zombie_writes_nothing_more(engine):
 
 def test_listener_to_everything_hears_two_jobs_and_no_foreign_event(engine):
     with subprocess.Popen(
-        ["curl", "-sN", "-m", "15", f"http://127.0.0.1:{engine.port}/api/events"],
+        ["curl", "-sN", "-m", "60", f"http://127.0.0.1:{engine.port}/api/events"],
         stdout=subprocess.PIPE,
         text=True,
     ) as listener:
