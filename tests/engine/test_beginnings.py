@@ -13,6 +13,8 @@ from migration_app.storages.errors import ConnectionLost
 from tests.engine.memory_storage import MemoryStorage
 from tests.engine.trees import items_of
 
+pytestmark = pytest.mark.slow
+
 SIZE = 3 * KEEP_FROM
 RATE = 30e6
 """Slow enough, in bytes a second, to be stopped in the middle."""

@@ -84,6 +84,7 @@ def test_what_is_not_supported_is_refused_in_a_sentence(pattern: object, sentenc
     ],
     ids=["names", "paths", "regexes"],
 )
+@pytest.mark.slow
 def test_patterns_that_are_too_large_together_are_refused(patterns: list[object]) -> None:
     with pytest.raises(ValueError, match=r"too large together; leave some out\.$"):
         excludes(b"a", *patterns)

@@ -169,6 +169,7 @@ def test_file_that_was_there_stays_whole_where_a_new_one_fails(
     assert files_in(tmp_path / "to")["folder/big"] == b"as it was"
 
 
+@pytest.mark.slow
 def test_slow_server_gets_everything(tmp_path: Path) -> None:
     make_site(tmp_path / "from")
     assert up(tmp_path / "from", tmp_path / "to", Slow) == {}

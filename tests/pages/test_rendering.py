@@ -70,6 +70,7 @@ def addresses(job: Job) -> Iterator[str]:
         yield f"/jobs/{job.pk}{page}"
 
 
+@pytest.mark.slow
 def test_every_condition_of_a_job_is_named_and_every_page_of_it_drawn(
     signed_in: Client, gallery: dict[str, Job]
 ) -> None:
