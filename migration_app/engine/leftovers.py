@@ -10,7 +10,8 @@ from migration_app.storages.errors import ConnectionLost, NotAFolder, NotFound, 
 
 FILES_AT_ONCE = 128
 GRACE_S = 1.0
-"""What a worker that was fenced off had sent already may arrive as late as this."""
+"""What a worker that was fenced off had sent already may still arrive: paths are looked at again after this time,
+until none of them is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,16 @@ class Removal:
 
 async def remove_leftovers(storage: Storage, paths: Sequence[Path]) -> AsyncGenerator[Removal, None]:
     """Remove those of `paths` that are there. Raises ConnectionLost."""
-    await asyncio.sleep(GRACE_S)
-    found = Removal()
-    for start in range(0, len(paths), FILES_AT_ONCE):
-        part = paths[start : start + FILES_AT_ONCE]
-        answers = await asyncio.gather(*(_remove(storage, path) for path in part))
-        problem = next((answer for answer in answers if answer), found.problem)
-        found = Removal(found.count + answers.count(""), problem)
-        yield found
+    found, before = Removal(), -1
+    while found.count != before:
+        before = found.count
+        await asyncio.sleep(GRACE_S)
+        for start in range(0, len(paths), FILES_AT_ONCE):
+            part = paths[start : start + FILES_AT_ONCE]
+            answers = await asyncio.gather(*(_remove(storage, path) for path in part))
+            problem = next((answer for answer in answers if answer), found.problem)
+            found = Removal(found.count + answers.count(""), problem)
+            yield found
 
 
 async def _remove(storage: Storage, path: Path) -> str | None:

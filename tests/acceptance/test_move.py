@@ -22,7 +22,9 @@ from tests.trees import digest, small_tree
 MOVE = [sys.executable, "manage.py", "move"]
 # The terminal's own Ctrl-C reaches the session that it controls.
 _TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+# As in a shell that somebody types into: what runs in the background may have been told to ignore it.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """

@@ -144,7 +144,9 @@ def test_paths_as_long_as_the_system_takes_arrive_and_longer_ones_fail_by_name(
         # Until it is whole a file has a name of 33 letters.
         fits = len(there) + 33 < PATH_MAX
         is_told = path + b"/file" in left or path in left
-        assert is_told != (len(there) < PATH_MAX and os.path.exists(there))
+        # OpenSSH leaves out of a listing what it cannot look at, so nobody hears of it.
+        is_hidden = len(os.fsencode(tmp_path / "from") + b"/" + path) >= PATH_MAX
+        assert is_hidden or is_told != (len(there) < PATH_MAX and os.path.exists(there))
         assert not (fits and is_told)
         path = path.rpartition(b"/")[0]
     assert all(left.values())
