@@ -42,10 +42,13 @@ function takeProgress(data) {
   schedule();
 }
 
-function takeState({ to }) {
+function takeState({ from, to }) {
   if (to === "running" && isOver()) percent = 0;
-  if (to === "running") [elapsed, elapsedAt] = [0, Date.now()];
-  if (to === "running") refresh('#job [data-part="facts"]');
+  if (to === "running" && from !== "paused") [elapsed, elapsedAt] = [0, Date.now()];
+  const isUnderWay = to === "pending" || to === "running";
+  for (const id of ["now", "flight"]) document.getElementById(id)?.toggleAttribute("hidden", !isUnderWay);
+  if (from === "paused" || to === "paused") refresh();
+  else if (to === "running") refresh('#job [data-part="facts"]');
   status = to;
   page.dataset.status = to;
   say(`${title}: ${badge(status, 0).textContent.trim()}`);

@@ -16,6 +16,7 @@ from migration_app.pages.frame import percent_of
 from migration_app.pages.pictures import Picture, pictures_of
 from migration_app.sizes import size_text
 from sessions_app.models import Job, JobCurve, JobEvent
+from sessions_app.states import JobStatus
 
 Json = dict[str, Any]
 
@@ -125,10 +126,15 @@ class JobView:
 
     @property
     def current(self) -> str:
-        """The path that moves now; nothing once the job has ended."""
-        if not self.job.is_active:
+        """The path that moves now; nothing when none does."""
+        if not self.is_under_way:
             return ""
         return str(self.progress.get("current_file") or self.progress.get("current_path") or "")
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the job moves, or will by itself."""
+        return self.job.status in (JobStatus.PENDING, JobStatus.RUNNING)
 
     @property
     def phases(self) -> list[Phase]:
@@ -139,11 +145,11 @@ class JobView:
         elif self.job.params.get("verify_after_transfer"):
             steps.append(("verifying", "Verify"))
         names = [name for name, _ in steps]
-        now = self.progress.get("status", "") if self.job.is_active else self._last_phase()
+        now = self.progress.get("status", "") if self.is_under_way else self._last_phase()
         at = names.index(now) if now in names else -1
         if self.job.status == "completed":
             at = len(names)
-        here = "now" if self.job.is_active else "stopped"
+        here = "now" if self.is_under_way else "stopped"
         return [
             Phase(name, word, "done" if index < at else here if index == at else "later")
             for index, (name, word) in enumerate(steps)
@@ -158,6 +164,8 @@ class JobView:
         """Seconds from the start to now or to the end."""
         if self.job.started_at is None:
             return 0.0
+        if self.job.status == JobStatus.PAUSED:
+            return float(self.progress.get("elapsed_seconds") or 0)
         return ((self.job.completed_at or timezone.now()) - self.job.started_at).total_seconds()
 
     @property

@@ -282,6 +282,8 @@ class Gallery:
         found["transfer-waiting"] = self.waiting()
         found["transfer-comparing"] = self.running("transfer", {"connected": 1, "total_files": 90})
         found["scan-running"] = self.running("scan", _SCANNED)
+        found["transfer-paused"] = self.copying()
+        transitions.move(found["transfer-paused"].pk, JobStatus.PAUSED)
         found["transfer-running"] = self.copying(failed=1)
         under_way = [{"path": HOSTILE, "size_bytes": 9_000_000, "done_bytes": 4_000_000}] * 3
         refresh_progress(found["transfer-running"].pk, current={"shard": 2, "under_way": under_way})

@@ -66,6 +66,7 @@ PAGES = {
                 "transfer-waiting",
                 "transfer-comparing",
                 "transfer-running",
+                "transfer-paused",
                 "hostile",
             ),
         )

@@ -44,6 +44,7 @@ WORDS = {
     "transfer-cancelled": ("Cancelled", "Delete…"),
     "transfer-waiting": ("Waiting", "It waits for Transfer 1b4f0c11"),
     "transfer-comparing": ("Running", "Compare"),
+    "transfer-paused": ("Paused", "Resume", '<li data-phase="transferring" class="stopped">Copy</li>'),
     "transfer-running": ("Running", "1,201 of 2,514", "about 4 min", "3.8 MiB of 8.6 MiB"),
     "hostile": ("Running", "U+202E"),
 }
@@ -104,7 +105,7 @@ def test_an_active_job_is_in_the_strip_of_every_page(signed_in: Client, gallery:
         text = signed_in.get(address).content.decode()
         strip = text[text.index('id="strip"') : text.index("<main")]
         assert f"/jobs/{newest.pk}" in strip, address
-        assert "+<span data-count>5</span> more" in strip, address
+        assert "+<span data-count>6</span> more" in strip, address
 
 
 def test_a_cancelled_or_failed_job_shows_where_it_stopped(signed_in: Client, gallery: dict[str, Job]) -> None:
@@ -153,7 +154,7 @@ def test_deleting_asks_first_and_leaves_what_is_active(signed_in: Client, galler
     assert "9 finished jobs" in text
     answer = signed_in.post("/jobs/delete-finished", follow=True)
     assert "9 finished jobs deleted." in answer.content.decode()
-    assert Job.objects.count() == Job.objects.active().count() == 6
+    assert Job.objects.count() == Job.objects.active().count() == 7
     running = gallery["scan-running"]
     answer = signed_in.post(f"/jobs/{running.pk}/delete", follow=True)
     assert "still active; cancel it first" in answer.content.decode()
