@@ -107,7 +107,7 @@ def test_killed_worker_sends_at_most_a_checkpoint_again(product, operations, sft
     assert result["files_transferred"] == 6001
     again = {path: count for path, count in renames(operations).items() if count > 1}
     assert len(renames(operations)) == 6001
-    assert max(again.values(), default=1) == 2
+    assert max(again.values(), default=1) <= 2
     assert len(again) <= CHECKPOINT_FILES + FILES_IN_FLIGHT
     assert not list((tmp_path / "host").rglob(".haulier-*"))
 

@@ -194,12 +194,14 @@ def test_overlapping_destinations_wait_for_each_other(product, wordpress, sftp, 
         "/api/transfer",
         {"source_config": local(wordpress), "dest_config": sftp(tmp_path / "host")},
     )
+    # Which of two that wait for a worker begins is not fixed.
+    product.wait_for(first, "running", "completed")
     second = submit(
         product,
         "/api/transfer",
         {"source_config": local(wordpress), "dest_config": sftp(tmp_path / "host/wp-content")},
     )
-    product.wait_for(first, "running", "completed")
+    until(lambda: product.status(first) != "running" or "message" in product.job(second)["progress"])
     waiting = product.job(second)
     if product.status(first) == "running":
         assert waiting["status"] == "pending"
