@@ -1,6 +1,5 @@
 """What a person asks of a job that is under way: to pause, and to go on."""
 
-import time
 from uuid import UUID
 
 from django.db import transaction
@@ -24,12 +23,7 @@ def pause(job_id: UUID) -> None:
     under_way = Job.objects.filter(pk=job_id, status__in=_UNDER_WAY)
     under_way.filter(desired=Desired.RUN).update(desired=Desired.PAUSE)
     _raise_unless(under_way.filter(desired=Desired.PAUSE).exists(), job_id, JobStatus.PAUSED)
-    deadline = time.monotonic() + PAUSE_WAIT_S
-    while not execution.settle_pause(job_id):
-        if time.monotonic() > deadline:
-            execution.settle_pause(job_id, by_force=True)
-            break
-        time.sleep(0.05)
+    execution.settle_within(execution.settle_pause, job_id, PAUSE_WAIT_S)
     # It may have ended in the same moment, which is better.
     _raise_unless(Job.objects.filter(pk=job_id, status=JobStatus.PAUSED).exists(), job_id, JobStatus.PAUSED)
     delivery.queue_blocked()

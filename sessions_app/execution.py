@@ -313,6 +313,16 @@ def settle(job_id: UUID, queue_waiting: QueueWaiting) -> bool:
     return False
 
 
+def settle_within(settle: Callable[..., bool], job_id: UUID, wait_s: float) -> None:
+    """Wait until `settle_pause` or `settle_cancel` has what it wants, and force it after `wait_s`."""
+    deadline = time.monotonic() + wait_s
+    while not settle(job_id):
+        if time.monotonic() > deadline:
+            settle(job_id, by_force=True)
+            return
+        time.sleep(0.05)
+
+
 def settle_pause(job_id: UUID, *, by_force: bool = False) -> bool:
     """Pause a job whose owner wants it so: at once when nothing of it runs, or `by_force`; True when nothing does."""
     states = [ShardState.QUEUED]

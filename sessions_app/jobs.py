@@ -1,6 +1,5 @@
 """What people do with jobs: submit, cancel, delete."""
 
-import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -114,12 +113,7 @@ def cancel(job_id: UUID) -> bool:
     """
     if Job.objects.filter(pk=job_id, status__in=ACTIVE).update(desired=Desired.CANCEL) != 1:
         return False
-    deadline = time.monotonic() + CANCEL_WAIT_S
-    while not execution.settle_cancel(job_id):
-        if time.monotonic() > deadline:
-            execution.settle_cancel(job_id, by_force=True)
-            break
-        time.sleep(0.05)
+    execution.settle_within(execution.settle_cancel, job_id, CANCEL_WAIT_S)
     delivery.queue_blocked()
     delivery.queue_cleaning()
     return Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from sessions_app.models import Job, Shard
@@ -172,9 +172,7 @@ def take_back(shard: Shard) -> bool:
 
 def put_back(job_id: UUID, *, states: Sequence[str]) -> None:
     """Let a job's shards in `states` wait, whatever is under way for them; each in a transaction of its own."""
-    for shard_id in Shard.objects.filter(job_id=job_id, state__in=states).values_list("pk", flat=True):
-        rows = Shard.objects.filter(pk=shard_id, state__in=states)
-        rows.update(state=ShardState.WAITING, attempt=F("attempt") + 1, owner="", lease_until=None)
+    _take_away(Shard.objects.filter(job_id=job_id, state__in=states), ShardState.WAITING)
 
 
 def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
@@ -183,6 +181,10 @@ def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
     All but the one that cleans up, which begins when the job has ended.
     """
     open_shards = Shard.objects.filter(job_id=job_id, state__in=states).exclude(kind=ShardKind.CLEAN)
-    for shard_id in open_shards.values_list("pk", flat=True):
-        rows = Shard.objects.filter(pk=shard_id, state__in=states)
-        rows.update(state=ShardState.CANCELLED, attempt=F("attempt") + 1, owner="", lease_until=None)
+    _take_away(open_shards, ShardState.CANCELLED)
+
+
+def _take_away(shards: "QuerySet[Shard]", state: ShardState) -> None:
+    """Put shards into another state; whoever holds one can write nothing more."""
+    for shard_id in shards.values_list("pk", flat=True):
+        shards.filter(pk=shard_id).update(state=state, attempt=F("attempt") + 1, owner="", lease_until=None)

@@ -40,19 +40,9 @@ async def digest_by_command(
     sent = [path for path in paths if b"\n" not in path and b"\r" not in path and b"\\" not in path]
     if not sent:
         return {}
-    script = _SCRIPT.format(root=shlex.quote(root.decode("utf-8", "surrogateescape")))
-    try:
-        async with asyncio.timeout(COMMAND_S):
-            done = await connection.run(
-                script.encode("utf-8", "surrogateescape"),
-                input=b"".join(b"./" + path + b"\0" for path in sent),
-                encoding=None,
-                check=False,
-            )
-    except (asyncssh.ChannelOpenError, TimeoutError):
-        return {}
-    output = done.stdout if isinstance(done.stdout, bytes) else b""
-    return parse_digests(output, set(sent))
+    script = _SCRIPT.format(root=_quoted(root))
+    names = b"".join(b"./" + path + b"\0" for path in sent)
+    return parse_digests(await _output(connection, script, names, COMMAND_S), set(sent))
 
 
 async def digest_beginning_by_command(
@@ -64,22 +54,28 @@ async def digest_beginning_by_command(
     """
     if b"\n" in path:
         return None
-    script = _BEGINNING_SCRIPT.format(
-        root=shlex.quote(root.decode("utf-8", "surrogateescape")), length=length
-    )
-    try:
-        async with asyncio.timeout(BEGINNING_S):
-            done = await connection.run(
-                script.encode("utf-8", "surrogateescape"),
-                input=b"./" + path + b"\n",
-                encoding=None,
-                check=False,
-            )
-    except (asyncssh.ChannelOpenError, TimeoutError):
-        return None
-    output = done.stdout if isinstance(done.stdout, bytes) else b""
+    script = _BEGINNING_SCRIPT.format(root=_quoted(root), length=length)
+    output = await _output(connection, script, b"./" + path + b"\n", BEGINNING_S)
     match = re.fullmatch(rb"([0-9a-f]{64}) [^\n]*\n", output)
     return bytes.fromhex(match[1].decode("ascii")) if match else None
+
+
+def _quoted(root: bytes) -> str:
+    return shlex.quote(root.decode("utf-8", "surrogateescape"))
+
+
+async def _output(
+    connection: asyncssh.SSHClientConnection, script: str, names: bytes, timeout_s: float
+) -> bytes:
+    """What a script prints that is given names; nothing where none may be run, or it takes too long."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            done = await connection.run(
+                script.encode("utf-8", "surrogateescape"), input=names, encoding=None, check=False
+            )
+    except (asyncssh.ChannelOpenError, TimeoutError):
+        return b""
+    return done.stdout if isinstance(done.stdout, bytes) else b""
 
 
 def parse_digests(output: bytes, wanted: set[Path]) -> dict[Path, bytes]:
