@@ -313,6 +313,7 @@ class FileCopy(_PlacedCopy):
         size = self.item.entry.size
         self._is_filling = True
         for _ in range(PIECES_AT_ONCE):
+            self._pass_hole(reader)
             offset = self._asked
             length = min(size - offset, self.flow.chunk_size)
             if not length or self.error is not None or not self.lane.has_room(length):
@@ -333,6 +334,15 @@ class FileCopy(_PlacedCopy):
             self._is_measuring = True
             self.unanswered += 1
             reader.measure(self._measured)
+
+    def _pass_hole(self, reader: Reader) -> None:
+        """Leave out what holds nothing; but for the last byte, which gives the new file its length."""
+        # What an earlier attempt left may hold other things where there is nothing.
+        last = 0 if self.item.start else self.item.entry.size - 1
+        if self._asked < last and self.flow.destination.capabilities.holes:
+            begin = min(reader.next_data(self._asked), last)
+            self._unsent -= begin - self._asked
+            self._asked = begin
 
     def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
         self.unanswered -= 1

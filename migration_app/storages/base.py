@@ -142,6 +142,8 @@ class Capabilities:
     """Whether a rename replaces what is there in one step."""
     link_times: bool = True
     """Whether a link's own mtime can be set."""
+    holes: bool = True
+    """Whether what is not written of a file, before its end, reads as zeros."""
     earliest_mtime: int = -(2**63)
     latest_mtime: int = 2**63 - 1
 
@@ -152,6 +154,10 @@ class Reader(ABC):
     @abstractmethod
     def read(self, offset: int, size: int, answer: Answer[bytes]) -> None:
         """Give exactly `size` bytes (at most `chunk_size`), fewer only where the file ends."""
+
+    def next_data(self, offset: int) -> int:
+        """Where there is data, at `offset` or after it, as far as that is known: a hole before it reads as zeros."""
+        return offset
 
     @abstractmethod
     def measure(self, answer: Answer[tuple[int, int]]) -> None:

@@ -59,6 +59,13 @@ class Quota(asyncssh.SFTPServer):
         return super().write(file_obj, offset, data)
 
 
+class ShortWrites(asyncssh.SFTPServer):
+    """Keeps a part of what is written, and says that all is well."""
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> Any:
+        return super().write(file_obj, offset, data[: max(300_000 - offset, 0)])
+
+
 class RefusesRename(asyncssh.SFTPServer):
     """Keeps one name for itself."""
 
@@ -145,6 +152,7 @@ def files_in(root: Path) -> dict[str, bytes]:
         (FullDisk, "The disk is full or the quota used up."),
         (Quota, "The server refused: Failure."),
         (ClosesBadly, "The server refused: Quota exceeded."),
+        (ShortWrites, "The server kept 300,000 bytes of 600,000."),
         (RefusesRename, "Permission denied."),
     ],
 )
@@ -158,7 +166,7 @@ def test_file_that_the_server_cannot_take_fails_alone(
     assert files_in(tmp_path / "to") == expected
 
 
-@pytest.mark.parametrize("server_class", [FullDisk, Quota, ClosesBadly, RefusesRename])
+@pytest.mark.parametrize("server_class", [FullDisk, Quota, ClosesBadly, ShortWrites, RefusesRename])
 def test_file_that_was_there_stays_whole_where_a_new_one_fails(
     server_class: type[asyncssh.SFTPServer], tmp_path: Path
 ) -> None:

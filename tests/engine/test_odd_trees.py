@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.plan import Action, compare_trees
 from migration_app.engine.transfer import transfer_items
 from migration_app.storages.base import Kind, Reader, Writer, ask
-from tests.engine.trees import EVERYTHING, Opener, connected, items_of, local, seen, sftp
+from tests.engine.trees import (
+    EVERYTHING,
+    Opener,
+    connected,
+    copy,
+    entries_of,
+    errors,
+    items_of,
+    local,
+    seen,
+    sftp,
+)
 from tests.servers.openssh import OpenSshServer
 from tests.storages.places import finish
 
@@ -226,6 +238,50 @@ def test_file_of_more_than_four_gigabytes_is_written_and_read_at_its_end(
         return end, size
 
     assert asyncio.run(go()) == (b"\0end", 5 * 2**30 + 3)
+
+
+@pytest.mark.parametrize("destination", ["local", "sftp"])
+def test_five_gigabytes_of_holes_arrive_as_holes(
+    destination: str, tmp_path: Path, openssh: OpenSshServer
+) -> None:
+    size = 5 * 2**30
+    # At the start, over the border of 32 bits, and none at the end.
+    pieces = {0: b"start", 2**32 - 100_000: os.urandom(200_000), size - 2**20: b"near the end"}
+    (tmp_path / "from").mkdir()
+    with (tmp_path / "from/file").open("wb") as file:
+        for offset, piece in pieces.items():
+            file.seek(offset)
+            file.write(piece)
+        file.truncate(size)
+    there = local if destination == "local" else sftp(openssh)
+    assert moved((local, there), tmp_path / "from", tmp_path / "to") == {}
+    status = (tmp_path / "to/file").stat()
+    assert status.st_size == size
+    # What takes no place on the disk reads as zeros.
+    assert status.st_blocks * 512 < 10 * 2**20
+    with (tmp_path / "to/file").open("rb") as file:
+        for offset, piece in pieces.items():
+            file.seek(offset)
+            assert file.read(len(piece)) == piece
+            assert file.read(1000) == bytes(1000)
+
+
+def test_hole_in_a_file_that_goes_on_is_written_over_what_is_there(tmp_path: Path) -> None:
+    size = 3 * 2**20
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from/file").write_bytes(b"start")
+    os.truncate(tmp_path / "from/file", size)
+
+    async def go() -> dict[bytes, str]:
+        source, destination = local(tmp_path / "from"), local(tmp_path / "to")
+        async with connected(source, destination):
+            (item,) = items_of(await entries_of(source))
+            (tmp_path / "to" / os.fsdecode(item.temp_name)).write_bytes(b"start" + b"old" * 500_000)
+            return errors(await copy(source, destination, [replace(item, start=5)]))
+
+    assert asyncio.run(go()) == {}
+    assert (tmp_path / "to/file").read_bytes() == (tmp_path / "from/file").read_bytes()
 
 
 def test_fifty_thousand_files_in_one_folder_arrive(tmp_path: Path) -> None:

@@ -163,7 +163,21 @@ class LocalFile:
 
 
 class LocalReader(LocalFile, Reader):
-    __slots__ = ()
+    __slots__ = ("_has_holes", "_size")
+
+    def __init__(self, storage: Owner, descriptor: int, status: os.stat_result) -> None:
+        super().__init__(storage, descriptor)
+        self._size = status.st_size
+        # Blocks of 512 bytes, whatever the file system's own are.
+        self._has_holes = status.st_blocks * 512 < status.st_size
+
+    def next_data(self, offset: int) -> int:
+        if not self._has_holes or self._descriptor < 0:
+            return offset
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return self._size if error.errno == errno.ENXIO else offset
 
     def read(self, offset: int, size: int, answer: Answer[bytes]) -> None:
         if (error := self._state()) is not None:

@@ -293,8 +293,9 @@ class LocalStorage(Storage):
         except StorageError as error:
             answer(error)
             return
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            answer(LocalReader(self, descriptor))
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode):
+            answer(LocalReader(self, descriptor, status))
         else:
             os.close(descriptor)
             answer(SourceChanged("It is not a file any more."))

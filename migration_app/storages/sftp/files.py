@@ -1,5 +1,6 @@
 """One file being read or written over SFTP."""
 
+import stat
 import struct
 from collections.abc import Callable
 
@@ -11,11 +12,13 @@ from migration_app.storages.errors import (
     StorageError,
 )
 from migration_app.storages.sftp import packets
-from migration_app.storages.sftp.packets import Cursor
+from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 Explain = Callable[[StorageError, Callable[[StorageError], None]], None]
 """Finds out what is behind an error, and gives that or the error itself."""
+Look = Callable[[Callable[[Attributes | StorageError], None]], None]
+"""Finds out what has a certain name."""
 
 
 class SftpReader(Reader):
@@ -78,12 +81,17 @@ class SftpReader(Reader):
 
 
 class SftpWriter(Writer):
-    """A handle open for writing; WRITEs, attributes and CLOSE do not wait for each other."""
+    """A handle open for writing; WRITEs, attributes and CLOSE do not wait for each other.
 
-    def __init__(self, wire: SftpWire, handle: bytes, explain: Explain) -> None:
+    `look` is for the closed file, of a server whose word is not enough that it kept all of it.
+    """
+
+    def __init__(self, wire: SftpWire, handle: bytes, explain: Explain, look: Look | None) -> None:
         self._wire = wire
         self._handle = packets.text(handle)
         self._explain = explain
+        self._look = look
+        self._size = 0
         self._is_open = True
         self._unanswered = 0
         self._error: StorageError | None = None
@@ -117,7 +125,7 @@ class SftpWriter(Writer):
         if not self._is_open:
             answer(OperationFailed("The file is closed."))
             return
-        self._finished = answer
+        self._finished, self._size = answer, size
         self._unanswered += 2
         attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
         self._wire.command(packets.FSETSTAT, self._handle + attributes, self._attributes_answered)
@@ -139,9 +147,24 @@ class SftpWriter(Writer):
         self._settle()
 
     def _settle(self) -> None:
-        if self._unanswered == 0 and self._finished is not None:
-            finished, self._finished = self._finished, None
-            finished(self._error or self._refusal)
+        if self._unanswered or self._finished is None:
+            return
+        if self._look is not None and self._error is None:
+            look, self._look = self._look, None
+            self._unanswered = 1
+            look(self._looked)
+            return
+        finished, self._finished = self._finished, None
+        finished(self._error or self._refusal)
+
+    def _looked(self, found: Attributes | StorageError) -> None:
+        if isinstance(found, StorageError):
+            # It may hide files; what is lost with the connection is not known to be there.
+            self._one_answered(found if isinstance(found, ConnectionLost) else None)
+        elif found.file_type not in (None, stat.S_IFREG) or found.size in (None, self._size):
+            self._one_answered(None)
+        else:
+            self._one_answered(OperationFailed(f"The server kept {found.size:,} bytes of {self._size:,}."))
 
     def close(self) -> None:
         """See Writer."""
