@@ -32,7 +32,7 @@ PIECES_AT_ONCE = 16
 class Copy(ABC):
     """An item under way. It ends, with `Flow.end`, when nothing that it asked for is unanswered."""
 
-    __slots__ = ("error", "flow", "is_over", "item", "lane", "refusal", "unanswered")
+    __slots__ = ("error", "flow", "is_over", "item", "lane", "refusal", "unanswered", "was_refused")
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         self.flow = flow
@@ -42,6 +42,8 @@ class Copy(ABC):
         self.refusal: AttributesRefused | None = None
         self.unanswered = 0
         self.is_over = False
+        self.was_refused = False
+        """Whether a file could not be opened, at either side."""
 
     @abstractmethod
     def start(self) -> None:
@@ -290,6 +292,7 @@ class FileCopy(_PlacedCopy):
     def _reader_opened(self, reader: Reader | StorageError) -> None:
         self.unanswered -= 1
         if isinstance(reader, StorageError):
+            self.was_refused = True
             self.fail(_unreadable(reader))
             return
         self._reader = reader
@@ -377,6 +380,7 @@ class FileCopy(_PlacedCopy):
 
     def _writer_opened(self, writer: Writer | StorageError) -> None:
         if isinstance(writer, StorageError):
+            self.was_refused = True
             self.not_placed(writer)
         else:
             self._writer = writer

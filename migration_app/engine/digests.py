@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 from migration_app.engine.pump import Pump
+from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Entry, Reader, Storage
-from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
+from migration_app.storages.errors import ConnectionLost, OperationFailed, SourceChanged, StorageError
 
 FILES_AT_ONCE = 64
 WINDOW = 8 * 2**20
@@ -42,6 +43,7 @@ class _Reading:
         self.hungry: deque[_FileReading] = deque()
         self.under_way: set[_FileReading] = set()
         self._left = deque(enumerate(files))
+        self._rounds = Rounds[tuple[int, Entry]](FILES_AT_ONCE)
         self._done: list[Digest] = []
         self.pump = Pump(self._step)
 
@@ -61,26 +63,35 @@ class _Reading:
 
     @property
     def _is_over(self) -> bool:
-        return self.lost is not None or not (self._left or self.under_way)
+        return self.lost is not None or not (self._left or self.under_way or self._rounds.put_off)
 
     def end(self, one: "_FileReading", result: bytes | StorageError) -> None:
         """A file is done."""
         self.under_way.discard(one)
         if isinstance(result, ConnectionLost):
             self.lost = self.lost or result
-        else:
+        elif not self._tries_again(one, result):
             self._done.append((one.number, result))
         if len(self._done) >= BATCH_FILES or self._is_over:
             self.pump.wake()
         self.pump.schedule()
 
+    def _tries_again(self, one: "_FileReading", result: bytes | StorageError) -> bool:
+        """Whether a file comes again later, as it may have been refused because others were open."""
+        if one.was_opened:
+            self._rounds.get_on()
+        is_refused = not one.was_opened and type(result) is OperationFailed
+        return is_refused and self._rounds.puts_off((one.number, one.entry))
+
     def _step(self) -> bool:
         if self.lost is not None:
             return False
+        if not (self._left or self.under_way):
+            self._left.extend(self._rounds.begin_next())
         if self.hungry and self.in_window < WINDOW:
             self.hungry.popleft().ask()
             return True
-        if self._left and len(self.under_way) < FILES_AT_ONCE and self.in_window < WINDOW:
+        if self._left and len(self.under_way) < self._rounds.at_once and self.in_window < WINDOW:
             number, entry = self._left.popleft()
             one = _FileReading(self, number, entry)
             self.under_way.add(one)
@@ -94,26 +105,31 @@ class _FileReading:
 
     __slots__ = (
         "_asked",
-        "_entry",
         "_hash",
         "_hashed",
         "_is_over",
         "_pieces",
         "_reader",
         "_reading",
+        "entry",
         "number",
     )
 
     def __init__(self, reading: _Reading, number: int, entry: Entry) -> None:
         self.number = number
         self._reading = reading
-        self._entry = entry
+        self.entry = entry
         self._hash = hashlib.sha256()
         self._asked = 0
         self._hashed = 0
         self._pieces: dict[int, bytes] = {}
         self._reader: Reader | None = None
         self._is_over = False
+
+    @property
+    def was_opened(self) -> bool:
+        """Whether the storage let it be read."""
+        return self._reader is not None
 
     def opened(self, reader: Reader | StorageError) -> None:
         """The file is open, or cannot be read."""
@@ -131,7 +147,7 @@ class _FileReading:
         if self._is_over or reader is None:
             return
         offset = self._asked
-        length = min(self._entry.size - offset, reading.chunk_size)
+        length = min(self.entry.size - offset, reading.chunk_size)
         self._asked += length
         reading.in_window += length
         reader.read(offset, length, partial(self._read, offset, length))
@@ -140,10 +156,10 @@ class _FileReading:
     def _go_on(self) -> None:
         if self._is_over:
             return
-        if self._asked < self._entry.size:
+        if self._asked < self.entry.size:
             self._reading.hungry.append(self)
             self._reading.pump.schedule()
-        elif self._hashed == self._entry.size:
+        elif self._hashed == self.entry.size:
             self._end(self._hash.digest())
 
     def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
@@ -160,7 +176,7 @@ class _FileReading:
             while (piece := self._pieces.pop(self._hashed, None)) is not None:
                 self._hash.update(piece)
                 self._hashed += len(piece)
-            if self._hashed == self._entry.size:
+            if self._hashed == self.entry.size:
                 self._end(self._hash.digest())
 
     def _end(self, result: bytes | StorageError) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from migration_app.engine.copies import KEEP_FROM, Copy, FileCopy, FolderCopy, LinkCopy, Refusal
 from migration_app.engine.items import Done, Item, UnderWay
@@ -11,8 +11,9 @@ from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
 from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
+from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Kind, Storage
-from migration_app.storages.errors import ConnectionLost, StorageError
+from migration_app.storages.errors import ConnectionLost, NoSpace, OperationFailed, StorageError
 
 SMALL_AT_ONCE = 64
 LARGE_AT_ONCE = 4
@@ -62,12 +63,10 @@ class Flow:
         self.current_file = b""
         self.folders = NewFolders(destination, folders_known, self.call_later)
         self._small = Lane(at_once, SMALL_SHARE, WINDOW)
-        self._large = Lane(min(at_once, LARGE_AT_ONCE), WINDOW - SMALL_SHARE, WINDOW)
+        self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
         self._small.other, self._large.other = self._large, self._small
-        for item in items:
-            # One at once is one in all, which two lanes would make two.
-            is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM and at_once > 1
-            (self._large if is_large else self._small).items.append(item)
+        self._rounds = Rounds[Item](at_once)
+        self._line_up(items)
         self.is_stopping = False
         self._kept: dict[int, int] = {}
         self._is_waiting = False
@@ -104,8 +103,10 @@ class Flow:
     @property
     def partial(self) -> dict[int, int]:
         """How much is there of large files that are not finished, from the beginning on, by the item's number."""
-        waiting = {item.number: item.start for item in self._large.items if item.start}
-        copies = [copy for copy in self._large.under_way if isinstance(copy, FileCopy)]
+        lanes = (self._small, self._large)
+        waiting = {item.number: item.start for lane in lanes for item in lane.items if item.start}
+        waiting |= {item.number: item.start for item in self._rounds.put_off if item.start}
+        copies = [copy for lane in lanes for copy in lane.under_way if isinstance(copy, FileCopy)]
         return (
             self._kept
             | waiting
@@ -132,7 +133,11 @@ class Flow:
 
     @property
     def _is_over(self) -> bool:
-        return self.lost is not None or (self._small.is_over and self._large.is_over)
+        return self.lost is not None or (self._are_lanes_over and not self._rounds.put_off)
+
+    @property
+    def _are_lanes_over(self) -> bool:
+        return self._small.is_over and self._large.is_over
 
     # For the copies
 
@@ -163,7 +168,7 @@ class Flow:
         lane.under_way.discard(copy)
         if isinstance(copy, FileCopy) and copy.is_kept:
             self._kept[copy.item.number] = copy.whole
-        if self.lost is None and not self.is_stopping:
+        if self.lost is None and not self.is_stopping and not self._tries_again(copy, error):
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
             resumed = item.start if error is None else 0
@@ -171,6 +176,23 @@ class Flow:
         if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()
+
+    def _tries_again(self, copy: Copy, error: StorageError | None) -> bool:
+        """Whether a file comes again later, as it may have failed because of others that were under way."""
+        if error is None and isinstance(copy, FileCopy):
+            self._rounds.get_on()
+        is_refused = copy.was_refused and type(error) is OperationFailed
+        # What is large may itself be what leaves no room, and is not sent twice for nothing.
+        lacks_room = isinstance(error, NoSpace) and copy.item.entry.size < LARGE_FROM
+        return (is_refused or lacks_room) and self._rounds.puts_off(copy.item)
+
+    def _line_up(self, items: Iterable[Item]) -> None:
+        at_once = self._rounds.at_once
+        self._small.at_once, self._large.at_once = at_once, min(at_once, LARGE_AT_ONCE)
+        for item in items:
+            # One at once is one in all, which two lanes would make two.
+            is_large = item.entry.kind is Kind.FILE and item.entry.size >= LARGE_FROM and at_once > 1
+            (self._large if is_large else self._small).items.append(item)
 
     # One step of the pump
 
@@ -180,6 +202,8 @@ class Flow:
             return True
         if self.is_stopping or self.lost is not None:
             return False
+        if self._are_lanes_over:
+            self._line_up(self._rounds.begin_next())
         return (
             self._feed(self._small)
             or self._start_next(self._small)

@@ -98,6 +98,8 @@ async def compare_trees(
             if isinstance(lost, ConnectionLost):
                 walk.lose(lost)
                 return
+        if walk.tries_again(folder, here, there):
+            return
         if isinstance(here, StorageError):
             batch.unreadable.append((folder.path, here))
             walk.visited(folder, (), 0)

@@ -84,6 +84,8 @@ async def scan_tree(
         if is_full():
             walk.visited(folder, (), 0)
             return
+        if walk.tries_again(folder, found):
+            return
         listing = _listing(path, found, filter)
         if max_files:
             files += _cut(listing, max_files - files)

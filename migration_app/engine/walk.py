@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from migration_app.engine.pump import Pump
+from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Entry, FolderListing, Kind
-from migration_app.storages.errors import ConnectionLost, NameRefused
+from migration_app.storages.errors import ConnectionLost, NameRefused, OperationFailed, StorageError
 
 FOLDERS_AT_ONCE = 64
 BATCH_ENTRIES = 1000
@@ -27,17 +28,29 @@ class Walk(Generic[Folder]):
         self._visit = visit
         self._stack = list(reversed(frontier))
         self._open: dict[Folder, None] = {}
+        self._rounds = Rounds[Folder](FOLDERS_AT_ONCE)
         self._waiting = 0
         self._pump = Pump(self._launch)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing comes any more."""
-        return self.lost is not None or not (self._stack or self._open)
+        return self.lost is not None or not (self._stack or self._open or self._rounds.put_off)
 
     def frontier(self) -> list[Folder]:
         """Folders that were not visited to the end."""
-        return [*self._open, *reversed(self._stack)]
+        return [*self._open, *reversed(self._stack), *self._rounds.put_off]
+
+    def tries_again(self, folder: Folder, *found: FolderListing | StorageError) -> bool:
+        """Whether a folder comes again later, as it may have been refused because others were open."""
+        is_refused = any(type(one) is OperationFailed for one in found)
+        if not is_refused:
+            self._rounds.get_on()
+        elif self._rounds.puts_off(folder):
+            del self._open[folder]
+            self._pump.schedule()
+            return True
+        return False
 
     def visited(self, folder: Folder, inside: Sequence[Folder], count: int) -> None:
         """A folder is done: it had `count` entries, and the folders `inside` are to be visited."""
@@ -67,7 +80,9 @@ class Walk(Generic[Folder]):
         self._pump.stop()
 
     def _launch(self) -> bool:
-        is_full = len(self._open) >= FOLDERS_AT_ONCE or self._waiting >= MOST_WAITING
+        if not (self._stack or self._open):
+            self._stack = self._rounds.begin_next()
+        is_full = len(self._open) >= self._rounds.at_once or self._waiting >= MOST_WAITING
         if is_full or not self._stack or self.lost is not None:
             return False
         folder = self._stack.pop()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from migration_app.engine.copies import KEEP_FROM
-from migration_app.engine.transfer import Beginning, Item, Pace, TransferBatch, transfer_items
+from migration_app.engine.transfer import SMALL_AT_ONCE, Beginning, Item, Pace, TransferBatch, transfer_items
 from migration_app.storages.base import Kind
 from migration_app.storages.errors import ConnectionLost
 from tests.engine.memory_storage import MemoryStorage
@@ -43,12 +43,19 @@ def interrupted(
     partial: Mapping[int, int] | None = None,
     *,
     keeps: bool = True,
+    at_once: int = SMALL_AT_ONCE,
 ) -> Mapping[int, int]:
     """Stop as soon as there is a part of the large file; gives what the next attempt can go on from."""
 
     async def go() -> Mapping[int, int]:
         batches = transfer_items(
-            source, destination, items_in(source), pace=Pace(RATE), partial=partial, keeps=lambda: keeps
+            source,
+            destination,
+            items_in(source),
+            pace=Pace(RATE),
+            at_once=at_once,
+            partial=partial,
+            keeps=lambda: keeps,
         )
         async for batch in batches:
             if batch.partial:
@@ -146,3 +153,10 @@ def test_connection_that_breaks_leaves_what_there_is(source: MemoryStorage) -> N
     source.lost = None
     finished(source, destination, partial)
     assert partial
+
+
+def test_what_is_there_is_noted_also_with_one_file_at_once(source: MemoryStorage) -> None:
+    destination = MemoryStorage(chunk_size=2**16)
+    partial = interrupted(source, destination, at_once=1)
+    assert partial[number_of(items_in(source), b"large")] >= KEEP_FROM
+    finished(source, destination, partial)

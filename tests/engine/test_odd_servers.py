@@ -13,14 +13,15 @@ from typing import Any
 import asyncssh
 import pytest
 
-from migration_app.engine.transfer import transfer_items
+from migration_app.engine.digests import read_digests
+from migration_app.engine.plan import Action, compare_trees
+from migration_app.storages.base import Kind
 from migration_app.storages.errors import ConnectionLost
 from migration_app.storages.registry import open_storage
-from tests.engine.trees import connected, copy, copy_tree, entries_of, errors, items_of, local, seen, sftp
+from tests.engine.sites import BIG, down, files_in, make_site, up
+from tests.engine.trees import EVERYTHING, connected, copy_tree, errors, is_allowed, local, seen, sftp
 from tests.servers.faulty import faulty
 from tests.servers.openssh import OpenSshServer
-
-BIG = b"b" * 600_000
 
 
 class ShortReads(asyncssh.SFTPServer):
@@ -86,20 +87,37 @@ class ClosesBadly(asyncssh.SFTPServer):
 
 
 class OneHandle(asyncssh.SFTPServer):
-    """Has one file open at a time."""
+    """Has one file or folder open at a time."""
 
     is_taken = False
 
-    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+    def take(self) -> None:
+        """Count a handle."""
         if self.is_taken:
             raise asyncssh.SFTPFailure("Too many open files")
-        found = super().open(path, pflags, attrs)
         self.is_taken = True
-        return found
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+        self.take()
+        try:
+            return super().open(path, pflags, attrs)
+        except BaseException:
+            self.is_taken = False
+            raise
 
     def close(self, file_obj: Any) -> Any:
         self.is_taken = False
         return super().close(file_obj)
+
+    def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        self.take()
+        return self.listed(super().scandir(path))
+
+    async def listed(self, found: AsyncIterator[asyncssh.SFTPName]) -> AsyncIterator[asyncssh.SFTPName]:
+        """The names; the handle is free after the last one."""
+        async for entry in found:
+            yield entry
+        self.is_taken = False
 
 
 class OddNames(asyncssh.SFTPServer):
@@ -112,38 +130,6 @@ class OddNames(asyncssh.SFTPServer):
             yield asyncssh.SFTPName(
                 name, attrs=asyncssh.SFTPAttrs(permissions=0o100644, size=3, mtime=1, atime=1)
             )
-
-
-def make_site(root: Path) -> None:
-    """A large file and its neighbours."""
-    (root / "folder").mkdir(parents=True)
-    (root / "folder/big").write_bytes(BIG)
-    for number in range(5):
-        (root / f"folder/small{number}").write_bytes(b"%d" % number)
-
-
-def up(
-    source: Path, destination: Path, server_class: type[asyncssh.SFTPServer], **options: Any
-) -> dict[bytes, str]:
-    """Copy everything to a server; gives what failed."""
-    destination.mkdir(exist_ok=True)
-
-    async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(destination, server_class) as address:
-            here, there = local(source), open_storage(address, b"/", guard=lambda: True)
-            async with connected(here, there):
-                items = items_of(await entries_of(here))
-                done = [
-                    one async for batch in transfer_items(here, there, items, **options) for one in batch.done
-                ]
-        return {one.path: str(one.error) for one in done if one.error is not None}
-
-    return asyncio.run(go())
-
-
-def files_in(root: Path) -> dict[str, bytes]:
-    """Contents by path, temp names too."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -184,34 +170,70 @@ def test_slow_server_gets_everything(tmp_path: Path) -> None:
     assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
 
 
-def test_server_with_one_handle_gets_everything_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [64, 1])
+def test_server_with_one_handle_gets_and_gives_everything(at_once: int, tmp_path: Path) -> None:
     make_site(tmp_path / "from")
     (tmp_path / "from/folder/larger").write_bytes(BIG * 3)
-    assert up(tmp_path / "from", tmp_path / "to", OneHandle, at_once=1) == {}
+    for number in range(40):
+        (tmp_path / f"from/folder{number}/inside").mkdir(parents=True)
+        (tmp_path / f"from/folder{number}/inside/file").write_bytes(b"x")
+    assert up(tmp_path / "from", tmp_path / "to", OneHandle, at_once=at_once) == {}
     assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
+    assert down(tmp_path / "to", tmp_path / "back", OneHandle, at_once=at_once) == {}
+    assert files_in(tmp_path / "back") == files_in(tmp_path / "from")
 
 
-def test_server_with_one_handle_fails_what_it_cannot_take_and_says_why(tmp_path: Path) -> None:
+def test_both_trees_are_compared_and_read_back_on_servers_with_one_handle(tmp_path: Path) -> None:
     make_site(tmp_path / "from")
-    failed = up(tmp_path / "from", tmp_path / "to", OneHandle)
-    assert set(failed.values()) == {"The server refused: Too many open files."}
-    whole = files_in(tmp_path / "from")
-    there = files_in(tmp_path / "to")
-    assert there == {path: content for path, content in whole.items() if path.encode() not in failed}
+    make_site(tmp_path / "to")
+    (tmp_path / "from/folder/new").touch()
+
+    async def go() -> tuple[list[bytes], list[int]]:
+        async with faulty(tmp_path / "from", OneHandle) as here, faulty(tmp_path / "to", OneHandle) as there:
+            source, destination = (open_storage(side, b"/", guard=is_allowed) for side in (here, there))
+            async with asyncio.timeout(30), connected(source, destination):
+                steps = [s async for b in compare_trees(source, destination, EVERYTHING) for s in b.steps]
+                files = [step.entry for step in steps if step.entry.kind is Kind.FILE]
+                digests = [one async for batch in read_digests(source, files) for one in batch]
+        assert [digest for _, digest in digests if not isinstance(digest, bytes)] == []
+        return [step.entry.path for step in steps if step.action is Action.CREATE], [n for n, _ in digests]
+
+    created, read = asyncio.run(go())
+    assert created == [b"folder/new"]
+    assert sorted(read) == list(range(7))
+
+
+def test_folder_or_file_that_stays_refused_is_named_and_its_neighbours_come(tmp_path: Path) -> None:
+    class Refuses(asyncssh.SFTPServer):
+        """Does not say why it opens one file and one folder not."""
+
+        tries = 0
+
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
+            if path.endswith(b"small3"):
+                Refuses.tries += 1
+                raise asyncssh.SFTPFailure("Failure")
+            return super().open(path, pflags, attrs)
+
+        def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            if path.endswith(b"closed"):
+                raise asyncssh.SFTPFailure("Failure")
+            return super().scandir(path)
+
+    make_site(tmp_path / "from")
+    (tmp_path / "from/closed").mkdir()
+    refused = {b"folder/small3": "It cannot be read: The server refused: Failure."}
+    assert down(tmp_path / "from", tmp_path / "to", Refuses) == refused
+    assert Refuses.tries == 3
+    expected = files_in(tmp_path / "from")
+    del expected["folder/small3"]
+    assert files_in(tmp_path / "to") == expected
 
 
 @pytest.mark.parametrize("server_class", [ShortReads, OddNames])
 def test_everything_that_can_be_is_read(server_class: type[asyncssh.SFTPServer], tmp_path: Path) -> None:
     make_site(tmp_path / "from")
-    (tmp_path / "to").mkdir()
-
-    async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(tmp_path / "from", server_class) as address:
-            there, here = open_storage(address, b"/", guard=lambda: True), local(tmp_path / "to")
-            async with connected(there, here):
-                return errors(await copy(there, here, items_of(await entries_of(there))))
-
-    assert asyncio.run(go()) == {}
+    assert down(tmp_path / "from", tmp_path / "to", server_class) == {}
     assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
     assert not (tmp_path / "escaped").exists()
 
