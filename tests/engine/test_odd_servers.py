@@ -1,6 +1,6 @@
 """Whole transfers to and from servers that are bad at something: recovered, or a clear failure of single files.
 
-What breaks the protocol itself is in tests/storages/test_misbehaving_servers.py.
+What breaks the protocol itself is in tests/storages/test_misbehaving_servers.py, the line in test_broken_lines.py.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import pytest
 from migration_app.engine.digests import read_digests
 from migration_app.engine.plan import Action, compare_trees
 from migration_app.storages.base import Kind
-from migration_app.storages.errors import ConnectionLost
 from migration_app.storages.registry import open_storage
 from tests.engine.sites import BIG, down, files_in, make_site, up
 from tests.engine.trees import EVERYTHING, connected, copy_tree, errors, is_allowed, local, seen, sftp
@@ -29,14 +28,6 @@ class ShortReads(asyncssh.SFTPServer):
 
     def read(self, file_obj: object, offset: int, size: int) -> Any:
         return super().read(file_obj, offset, min(size, 20_000))
-
-
-class Slow(asyncssh.SFTPServer):
-    """Takes its time for each answer."""
-
-    async def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> Any:
-        await asyncio.sleep(0.1)
-        return super().open(path, pflags, attrs)
 
 
 class FullDisk(asyncssh.SFTPServer):
@@ -163,13 +154,6 @@ def test_file_that_was_there_stays_whole_where_a_new_one_fails(
     assert files_in(tmp_path / "to")["folder/big"] == b"as it was"
 
 
-@pytest.mark.slow
-def test_slow_server_gets_everything(tmp_path: Path) -> None:
-    make_site(tmp_path / "from")
-    assert up(tmp_path / "from", tmp_path / "to", Slow) == {}
-    assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
-
-
 @pytest.mark.parametrize("at_once", [64, 1])
 def test_server_with_one_handle_gets_and_gives_everything(at_once: int, tmp_path: Path) -> None:
     make_site(tmp_path / "from")
@@ -236,28 +220,6 @@ def test_everything_that_can_be_is_read(server_class: type[asyncssh.SFTPServer],
     assert down(tmp_path / "from", tmp_path / "to", server_class) == {}
     assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
     assert not (tmp_path / "escaped").exists()
-
-
-def test_connection_that_breaks_in_mid_file_leaves_no_half_file_and_the_next_one_goes_on(
-    tmp_path: Path,
-) -> None:
-    class Resets(asyncssh.SFTPServer):
-        """Hangs up in the middle of a file, once."""
-
-        left = 1
-
-        def write(self, file_obj: object, offset: int, data: bytes) -> Any:
-            if offset > 300_000 and Resets.left:
-                Resets.left = 0
-                self.channel.get_connection().abort()
-            return super().write(file_obj, offset, data)
-
-    make_site(tmp_path / "from")
-    with pytest.raises(ConnectionLost):
-        up(tmp_path / "from", tmp_path / "to", Resets)
-    assert not (tmp_path / "to/folder/big").exists()
-    assert up(tmp_path / "from", tmp_path / "to", Resets) == {}
-    assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
 
 
 @pytest.mark.slow

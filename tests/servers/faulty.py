@@ -1,8 +1,11 @@
 """An SFTP server over real files that is bad at something: asyncssh's, with a few operations of its own."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import inspect
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -18,8 +21,17 @@ class _LetsEverybodyIn(asyncssh.SSHServer):
 async def faulty(root: Path, server_class: type[asyncssh.SFTPServer]) -> AsyncIterator[Address]:
     """A server in this event loop, which sees `root` as `/`."""
 
-    def make(channel: "asyncssh.SSHServerChannel[bytes]") -> asyncssh.SFTPServer:
-        return server_class(channel, chroot=str(root).encode())
+    opened: list[Any] = []
+
+    def make(channel: "asyncssh.SSHServerChannel[bytes]") -> Any:
+        server: Any = server_class(channel, chroot=str(root).encode())
+        server.open = partial(open_and_note, server.open)
+        return server
+
+    async def open_and_note(open_file: Callable[..., Any], *arguments: Any) -> Any:
+        found = open_file(*arguments)
+        opened.append(await found if inspect.isawaitable(found) else found)
+        return opened[-1]
 
     listener = await asyncssh.listen(
         "127.0.0.1",
@@ -35,3 +47,6 @@ async def faulty(root: Path, server_class: type[asyncssh.SFTPServer]) -> AsyncIt
     finally:
         listener.close()
         await listener.wait_closed()
+        # A connection that breaks in the wrong moment leaves files to nobody.
+        for file in opened:
+            file.close()
