@@ -161,7 +161,8 @@ class Reader(ABC):
 
     @abstractmethod
     def measure(self, answer: Answer[tuple[int, int]]) -> None:
-        """Give size and mtime as they are now, after all reads asked for before."""
+        """Give size and mtime as they are now, after all reads asked for before; SourceChanged where they are the same
+        though the file changed since it was opened, as far as that can be told."""
 
     @abstractmethod
     def close(self) -> None:

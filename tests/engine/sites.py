@@ -1,6 +1,7 @@
 """A small site with one larger file, and its way to and from a server that is bad at something."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ def files_in(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-async def failures(source: Storage, destination: Storage, **options: Any) -> dict[bytes, str]:
-    """Copy everything; gives what failed, folders that could not be listed left out."""
+async def failures(
+    source: Storage, destination: Storage, *, listed: Callable[[], None] = lambda: None, **options: Any
+) -> dict[bytes, str]:
+    """Copy everything; gives what failed. `listed` is called before anything is copied."""
     async with connected(source, destination):
         items = items_of(await entries_of(source))
+        listed()
         batches = transfer_items(source, destination, items, **options)
         done = [one async for batch in batches for one in batch.done]
     return {one.path: str(one.error) for one in done if one.error is not None}

@@ -28,6 +28,7 @@ from migration_app.storages.errors import (
     NotFound,
     OperationFailed,
     PermissionDenied,
+    SourceChanged,
     StorageError,
 )
 
@@ -163,11 +164,12 @@ class LocalFile:
 
 
 class LocalReader(LocalFile, Reader):
-    __slots__ = ("_has_holes", "_size")
+    __slots__ = ("_has_holes", "_mtime_ns", "_size")
 
     def __init__(self, storage: Owner, descriptor: int, status: os.stat_result) -> None:
         super().__init__(storage, descriptor)
         self._size = status.st_size
+        self._mtime_ns = status.st_mtime_ns
         # Blocks of 512 bytes, whatever the file system's own are.
         self._has_holes = status.st_blocks * 512 < status.st_size
 
@@ -202,8 +204,13 @@ class LocalReader(LocalFile, Reader):
             status = os.fstat(self._descriptor)
         except OSError as failure:
             answer(translate(failure))
+            return
+        found, mtime_ns = (status.st_size, status.st_mtime_ns // 10**9), self._mtime_ns
+        if found == (self._size, mtime_ns // 10**9) and status.st_mtime_ns != mtime_ns:
+            # Within one second, which is all that is compared otherwise.
+            answer(SourceChanged("It changed while it was read."))
         else:
-            answer((status.st_size, status.st_mtime_ns // 10**9))
+            answer(found)
 
 
 class LocalWriter(LocalFile, Writer):
