@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 from migration_app import connections, endpoints, secrets
 from migration_app.models import Endpoint
 from migration_app.models import HostKey as HostKeyRow
-from migration_app.pages.forms import StoredConnectionForm
+from migration_app.pages.forms import SECRET_FIELDS, StoredConnectionForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.new_job import JobForm, ScanForm, TransferForm
 from migration_app.pages.wording import plain_text
@@ -29,7 +29,6 @@ from sessions_app.problems import Conflict, flatten
 Json = dict[str, Any]
 
 PAGE_ROWS = 500
-SECRET_FIELDS = (*endpoints.SECRETS, *(endpoints.JUMP + name for name in endpoints.SECRETS))
 _JOB_FORMS: dict[str, type[JobForm]] = {form.action: form for form in (TransferForm, ScanForm)}
 
 
@@ -106,7 +105,6 @@ def edit_connection(request: SignedRequest, number: int) -> HttpResponse:
 
 def _form_page(request: SignedRequest, stored: Endpoint | None) -> HttpResponse:
     known = endpoints.fields(stored) | {"name": stored.name} if stored is not None else {}
-    known["port"] = known.get("port") or ""
     held = secrets.unseal_or_nothing(stored.sealed) if stored is not None else {}
     data = request.POST if request.method == "POST" else None
     form = StoredConnectionForm(data, user=request.user, secrets_stored=held, initial=known)
@@ -146,9 +144,8 @@ def _save(request: SignedRequest, form: StoredConnectionForm, stored: Endpoint |
         return connections.update(request.user, stored, data, is_partial=False)
     except ValidationError as error:
         for name, sentences in flatten(error.detail).items():
-            field = name.partition(".")[0]
             for sentence in sentences:
-                form.add_error(field if field in form.fields else None, sentence)
+                form.take(name, sentence)
     except Conflict as error:
         form.add_error(None, str(error.detail))
     return None

@@ -28,8 +28,27 @@ class UnreadTextarea(forms.Textarea):
         return None
 
 
+def _secret_field(label: str, help_text: str = "") -> forms.CharField:
+    """A password or passphrase."""
+    widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    return forms.CharField(label=label, strip=False, widget=widget, help_text=help_text)
+
+
+def _key_field(label: str) -> forms.CharField:
+    """A private key as text."""
+    return forms.CharField(
+        label=label,
+        strip=False,
+        widget=UnreadTextarea(attrs={"rows": 3, **_NO_GUESSING}),
+        help_text="The key's whole text, from -----BEGIN to END-----.",
+    )
+
+
+SECRET_FIELDS = (*SECRETS, *(JUMP + name for name in SECRETS))
+
+
 class ConnectionForm(forms.Form):
-    """A server, who we are there, and a folder."""
+    """A server, who we are there, what it is reached through, and a folder."""
 
     protocol = forms.ChoiceField(
         label="Where",
@@ -42,23 +61,18 @@ class ConnectionForm(forms.Form):
         widget=forms.TextInput(attrs={"inputmode": "numeric", "placeholder": "22", **_AS_TYPED}),
     )
     username = forms.CharField(label="User", widget=forms.TextInput(attrs=_NO_GUESSING))
-    password = forms.CharField(
-        label="Password",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Stored encrypted for this job, never shown again.",
+    password = _secret_field("Password", "Stored encrypted for this job, never shown again.")
+    ssh_key = _key_field("Private key")
+    passphrase = _secret_field("Passphrase of the key")
+    jump = forms.CharField(
+        label="Jump host",
+        widget=forms.TextInput(attrs={"placeholder": "user@bastion.example.org:22", **_AS_TYPED}),
+        help_text="A server to go through, as with ssh -J. Without a sign-in of its own it gets the one from above.",
     )
-    ssh_key = forms.CharField(
-        label="Private key",
-        strip=False,
-        widget=UnreadTextarea(attrs={"rows": 3, **_NO_GUESSING}),
-        help_text="The key's whole text, from -----BEGIN to END-----.",
-    )
-    passphrase = forms.CharField(
-        label="Passphrase of the key",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-    )
+    jump_connection = forms.ChoiceField(label="Jump host that is stored")
+    jump_password = _secret_field("Password of the jump host")
+    jump_ssh_key = _key_field("Private key for the jump host")
+    jump_passphrase = _secret_field("Passphrase of that key")
     root_path = forms.CharField(
         label="Folder",
         widget=forms.TextInput(attrs={"placeholder": "/var/www/example.org", **_AS_TYPED}),
@@ -75,6 +89,23 @@ class ConnectionForm(forms.Form):
             protocol.choices = [("sftp", "SFTP server")]
         if not self.is_bound and "protocol" not in self.initial:
             protocol.initial = "local" if has_local else "sftp"
+        self.initial["port"] = self.initial.get("port") or ""
+        self._jump: Json = self.initial.get("jump") or {}
+        if self._jump:
+            is_stored = "connection" in self._jump
+            self.initial["jump"] = "" if is_stored else jump_text(self._jump)
+            self.initial["jump_connection"] = self._jump["connection"] if is_stored else ""
+        stored = connections.of(user).filter(protocol="sftp").exclude(options__has_key="jump")
+        cast(forms.ChoiceField, self.fields["jump_connection"]).choices = [
+            ("", "None"),
+            *((str(row.pk), row.name) for row in stored.order_by("name")),
+        ]
+
+    @property
+    def has_jump(self) -> bool:
+        """Whether there is something in the fields of the jump host."""
+        names = ("jump", "jump_connection", *(JUMP + name for name in SECRETS))
+        return any(self[name].value() or name in self.errors for name in names)
 
     def connection_data(self) -> Json:
         """The Conn object of the HTTP contract."""
@@ -84,11 +115,52 @@ class ConnectionForm(forms.Form):
             return found
         port = read("port") or ""
         found["port"] = int(port) if port.isascii() and port.isdigit() and len(port) < 7 else port or 0
-        for name in ("host", "username", "password", "passphrase"):
-            found[name] = read(name) or ""
+        for name in ("host", "username", *SECRETS):
+            found[name] = self._text(name)
+        found["jump"] = self._jump_data()
+        return {name: value for name, value in found.items() if value not in ("", {}) or name == "host"}
+
+    def _jump_data(self) -> Json | str:
+        """The jump host as the HTTP contract has it; empty for none."""
+        if stored := self._text("jump_connection"):
+            return {"connection": stored}
+        text = self._text("jump").strip()
+        given = {name: self._text(JUMP + name) for name in SECRETS if self._text(JUMP + name)}
+        if not text:
+            return ""
+        if self._jump and text == self.initial["jump"]:
+            # What is not on the form is not lost by it.
+            return self._jump | given
+        try:
+            return jump_of_text(text) | given
+        except ValidationError:
+            # The one who takes the request says why.
+            return text
+
+    def _text(self, name: str) -> str:
         # Browsers send a text area's lines with CR LF.
-        found["ssh_key"] = (read("ssh_key") or "").replace("\r\n", "\n")
-        return {name: value for name, value in found.items() if value != "" or name == "host"}
+        return str(self.cleaned_data.get(name) or "").replace("\r\n", "\n")
+
+    def clean(self) -> Json:
+        """One jump host at most."""
+        is_typed = self.cleaned_data.get("protocol") == "sftp"
+        if is_typed and self._text("jump") and self._text("jump_connection"):
+            self.add_error(
+                "jump", "Leave this empty, or choose no stored one: there is one jump host at most."
+            )
+        return self.cleaned_data
+
+    def take(self, name: str, sentence: str) -> None:
+        """Put an error of the shared validation beside its field; a name without a field is named."""
+        field = name.replace("jump.", JUMP)
+        if field not in self.fields:
+            field = name.partition(".")[0]
+        if field in self.fields:
+            self.add_error(field, sentence)
+        elif field in ("", "non_field_errors"):
+            self.add_error(None, sentence)
+        else:
+            self.add_error(None, f"{name}: {sentence}")
 
 
 def jump_text(jump: Json) -> str:
@@ -127,59 +199,14 @@ class StoredConnectionForm(ConnectionForm):
         widget=forms.TextInput(attrs=_AS_TYPED),
         help_text="What you call it; without a colon or a slash.",
     )
-    jump = forms.CharField(
-        label="Jump host",
-        widget=forms.TextInput(attrs={"placeholder": "user@bastion.example.org:22", **_AS_TYPED}),
-        help_text="A server to go through, as with ssh -J. Without a sign-in of its own it gets the one from above.",
-    )
-    jump_password = forms.CharField(
-        label="Password of the jump host",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-    )
-    jump_ssh_key = forms.CharField(
-        label="Private key for the jump host",
-        strip=False,
-        widget=UnreadTextarea(attrs={"rows": 3, **_NO_GUESSING}),
-    )
-    jump_passphrase = forms.CharField(
-        label="Passphrase of that key",
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-    )
 
     def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
-        self._jump: Json = self.initial.get("jump") or {}
-        if self._jump:
-            self.initial["jump"] = jump_text(self._jump)
         self.fields["password"].help_text = "Stored encrypted, never shown again."
         for name, what in (("password", "A password"), ("ssh_key", "A key"), ("passphrase", "A passphrase")):
             for field in (name, JUMP + name):
                 if field in secrets_stored:
                     self.fields[field].help_text = f"{what} is stored. Leave this empty to keep it."
-
-    @property
-    def has_jump(self) -> bool:
-        """Whether there is something in the fields of the jump host."""
-        names = ("jump", *(JUMP + name for name in SECRETS))
-        return bool(self["jump"].value()) or any(name in self.errors for name in names)
-
-    def connection_data(self) -> Json:
-        """The Conn object of the HTTP contract."""
-        found, text = super().connection_data(), (self.cleaned_data.get("jump") or "").strip()
-        if found["protocol"] == "local" or not text:
-            return found
-        given = {name: self.cleaned_data.get(JUMP + name) or "" for name in SECRETS}
-        given = {name: value.replace("\r\n", "\n") for name, value in given.items() if value}
-        if self._jump and text == self.initial["jump"]:
-            # What is not on the form is not lost by it.
-            return found | {"jump": self._jump | given}
-        try:
-            return found | {"jump": jump_of_text(text) | given}
-        except ValidationError:
-            # The one who takes the request says why.
-            return found | {"jump": text}
 
 
 class OptionsForm(forms.Form):

@@ -13,9 +13,14 @@ from rest_framework.exceptions import ValidationError
 
 from migration_app import contacts, endpoints
 from migration_app.contacts import Contact
-from migration_app.endpoints import SECRETS
 from migration_app.pages import drafts
-from migration_app.pages.forms import OptionsForm, ScanOptionsForm, SideForm, TransferOptionsForm
+from migration_app.pages.forms import (
+    SECRET_FIELDS,
+    OptionsForm,
+    ScanOptionsForm,
+    SideForm,
+    TransferOptionsForm,
+)
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values
 from migration_app.pages.rows import rows_of
@@ -37,7 +42,7 @@ from sessions_app.states import FINISHED
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
-NOT_KEPT = (*SECRETS, "key")
+NOT_KEPT = (*SECRET_FIELDS, "key")
 """Fields that never stand in an address."""
 
 
@@ -106,7 +111,9 @@ class JobForm:
     def hidden(self) -> list[tuple[str, str]]:
         """What was entered, without secrets, for a page that stands between the form and the job."""
         forms_ = (*self.connections.values(), self.options)
-        names = {form.add_prefix(name) for form in forms_ for name in form.fields if name not in SECRETS}
+        names = {
+            form.add_prefix(name) for form in forms_ for name in form.fields if name not in SECRET_FIELDS
+        }
         found = [(name, value) for name in sorted(names) for value in self._request.POST.getlist(name)]
         return [*found, ("draft", self.draft.word)]
 
@@ -154,7 +161,7 @@ class JobForm:
         found: Json = {}
         for name, form in self.connections.items():
             conn = form.connection_data()
-            found[name] = conn | (self.draft.secrets_of(name, conn) if _is_typed(conn) else {})
+            found[name] = self.draft.completed(name, conn) if _is_typed(conn) else conn
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
@@ -206,15 +213,19 @@ class JobForm:
             if not _is_typed(conn):
                 continue
             is_gone = self.draft.forget_others(name, conn) or bool(self._word and not self.draft.word)
-            if is_gone and not any(conn.get(secret) for secret in SECRETS):
-                form.add_error("password", "Enter it again: it is not kept for another server or user.")
+            if is_gone and not any(form.cleaned_data.get(secret) for secret in SECRET_FIELDS):
+                form.add_error(
+                    "password", "Enter it again: it is not kept for another server, user or jump host."
+                )
             self.draft.keep(name, conn)
         drafts.save(self._request, self.draft)
 
     def _forget_misdirected(self) -> None:
         """Forget the secrets of an account that is none; they are kept for one account and no other."""
         for name, form in self.connections.items():
-            if {"host", "port", "username"} & set(form.errors) and name in self.draft.sides:
+            if {"host", "port", "username", "jump", "jump_connection"} & set(
+                form.errors
+            ) and name in self.draft.sides:
                 del self.draft.sides[name]
                 self.drops_secrets = True
         drafts.save(self._request, self.draft)
@@ -259,24 +270,24 @@ class JobForm:
                 endpoints.pin(server, HostKey(key["algorithm"], key["fingerprint"]))
             except HostKeyRejected as error:
                 self.connections[name].add_error(_server_field(data[name]), str(error))
-            if _is_typed(data[name]):
+            if _is_typed(data[name]) and server is servers[-1]:
                 data[name]["host_key"] = key["fingerprint"]
 
     def _take(self, fields: dict[str, list[str]]) -> None:
         """Put each error of the shared validation beside its field; a name without a field is named."""
         for dotted, messages in fields.items():
             side, _, rest = dotted.partition(".")
-            form: forms.Form = self.connections.get(side, self.options)
-            name = rest if side in self.connections else dotted
-            if name.split(".")[0] == self.patterns_field:
-                name = "exclusions"
             for message in messages:
-                if name in form.fields:
-                    form.add_error(name, message)
-                elif name in ("", "non_field_errors"):
-                    form.add_error(None, message)
+                if side in self.connections:
+                    self.connections[side].take(rest, message)
+                elif dotted.partition(".")[0] == self.patterns_field:
+                    self.options.add_error("exclusions", message)
+                elif dotted in self.options.fields:
+                    self.options.add_error(dotted, message)
+                elif dotted in ("", "non_field_errors"):
+                    self.options.add_error(None, message)
                 else:
-                    form.add_error(None, f"{dotted}: {message}")
+                    self.options.add_error(None, f"{dotted}: {message}")
 
     def _renew_key(self) -> None:
         data = self._request.POST.copy()

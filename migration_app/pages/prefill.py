@@ -6,6 +6,8 @@ from uuid import UUID
 
 from django.contrib import messages
 
+from migration_app.endpoints import account, jump_account
+from migration_app.models import Endpoint
 from migration_app.pages.frame import SignedRequest
 from migration_app.repeats import SIDES, request_of
 from migration_app.serializers import MOST_EXCLUSIONS
@@ -23,16 +25,10 @@ def first_values(request: SignedRequest, job_type: str, patterns_field: str) -> 
     if job is not None and job.type in SIDES:
         asked = request_of(job)
         lines = _lines(request, asked.get("exclusions") or asked.get("custom_exclusions") or [])
-        if job.type == job_type:
-            found = asked
-        else:
-            # What was scanned is what is copied, and what was copied is what is scanned.
-            source = job.public.get("source_config", {})
-            found = {next(iter(SIDES[job_type])): source}
-    if any("jump" in side for side in found.values() if isinstance(side, dict)):
-        messages.warning(
-            request, "The jump host is not in this form: store a connection that goes through it."
-        )
+        # What was scanned is what is copied, and what was copied is what is scanned.
+        source = {next(iter(SIDES[job_type])): job.public.get("source_config", {})}
+        found = asked if job.type == job_type else source
+        found |= _stored_sides(job, job_type, found)
     lines += [text for text in request.GET.getlist("exclude") if text.strip() and text.isprintable()]
     found.pop(patterns_field, None)
     return found | {"exclusions": "\n".join(dict.fromkeys(lines[:MOST_EXCLUSIONS]))}
@@ -44,6 +40,20 @@ def _job(request: SignedRequest) -> Job | None:
     except ValueError:
         return None
     return Job.objects.owned_by(request.user).filter(pk=job_id).first()
+
+
+def _stored_sides(job: Job, job_type: str, found: Json) -> Json:
+    """Those of the sides whose connection is stored, as the choice of it."""
+    chosen = {}
+    for field, (_, param) in zip(SIDES[job_type], SIDES[job.type].values(), strict=False):
+        endpoint = Endpoint.objects.select_related("connection").filter(pk=job.params.get(param)).first()
+        stored = endpoint.connection if endpoint is not None else None
+        if endpoint is None or stored is None or account(stored) != account(endpoint):
+            continue
+        if jump_account(stored) == jump_account(endpoint):
+            place = {"protocol": "stored", "connection": str(stored.pk)}
+            chosen[field] = place | {"root_path": found[field].get("root_path", "")}
+    return chosen
 
 
 def _lines(request: SignedRequest, exclusions: list[Json]) -> list[str]:

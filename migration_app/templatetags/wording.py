@@ -81,6 +81,24 @@ def plural(number: float, nouns: str) -> str:
     return wording.plural(number, one, many)
 
 
+_EVIDENCE = {
+    "two_sided_hash": "hashed on both sides",
+    "readback": "read back and compared",
+    "size_only": "size compared",
+}
+
+
+@register.filter
+def evidence(numbers: dict[str, int]) -> str:
+    """How the files of a copy were proved, strongest first; what proved none is left out."""
+    found = [
+        f"{wording.plural(numbers[name], 'file')} {word}"
+        for name, word in _EVIDENCE.items()
+        if numbers.get(name)
+    ]
+    return ", ".join(found) or "no file"
+
+
 @register.simple_tag
 def icon(name: str) -> SafeString:
     """A shape of the sprite; the word beside it says what it means."""

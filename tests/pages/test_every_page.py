@@ -135,14 +135,14 @@ def test_form_with_errors_is_sound_and_its_summary_has_the_focus(
     page.goto(shown.address("new transfer"))
     source = page.get_by_role("group", name="From")
     source.get_by_label("SFTP server").check()
-    source.get_by_label("Host").fill("no host!")
-    source.get_by_label("Password").fill("hunter2")
+    source.get_by_label("Host", exact=True).fill("no host!")
+    source.get_by_label("Password", exact=True).fill("hunter2")
     page.get_by_role("button", name="Start the transfer").click()
     expect(page.locator("#errors")).to_be_focused()
     assert "hunter2" not in page.content()
     check_sound(page)
     page.locator("#errors").get_by_role("link", name="From – Host").click()
-    expect(source.get_by_label("Host")).to_be_focused()
+    expect(source.get_by_label("Host", exact=True)).to_be_focused()
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,13 @@ def test_start_form_can_be_walked_by_keyboard(shown: Shown, page: Page) -> None:
     page.keyboard.press("Enter")
     until(lambda: tab() == "This machine")
     page.keyboard.press("ArrowRight")
-    expect(page.get_by_label("Host")).to_be_visible()
+    expect(page.get_by_label("Host", exact=True)).to_be_visible()
     stops.clear()
     until(lambda: tab() == "Start the scan")
-    wanted = ["Host", "Port", "User", "Password", "Use a private key", "Folder", "Options", "Start the scan"]
+    wanted = ["Host", "Port", "User", "Password", "Use a private key", "Go through a jump host"]
+    wanted += ["Folder", "Options", "Start the scan"]
     assert stops == wanted
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     assert page.evaluate(where)[0] == "Password"

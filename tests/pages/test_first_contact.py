@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from playwright.sync_api import BrowserContext, Page, expect
 
-from migration_app import connections, secrets
+from migration_app import connections, endpoints, secrets
 from migration_app.models import Endpoint, HostKey
 from sessions_app import accounts
 from sessions_app.ioloop import loop_thread
@@ -167,7 +167,7 @@ def test_secret_is_not_handed_to_another_server(signed_in: Client, greeter: Gree
     asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter)).content.decode())
     turned = asked | {f"{SCAN}-port": str(other.port), "answer": "yes"}
     answer = signed_in.post("/new/scan", turned)
-    assert "it is not kept for another server or user" in answer.content.decode()
+    assert "it is not kept for another server, user or jump host" in answer.content.decode()
     assert not Job.objects.exists()
     assert not HostKey.objects.exists()
 
@@ -278,7 +278,7 @@ def test_question_is_sound_and_is_answered_without_a_script(
         page.get_by_label("Port").fill(str(yard.server.port))
         page.get_by_label("User", exact=True).fill(yard.server.username)
         page.get_by_text("Use a private key").click()
-        page.get_by_label("Private key").fill(yard.server.private_key)
+        page.get_by_label("Private key", exact=True).fill(yard.server.private_key)
         page.get_by_label("Folder").fill(str(root))
         page.get_by_role("button", name="Start the scan").click()
         expect(page.get_by_text(yard.server.fingerprint)).to_be_visible()
@@ -294,25 +294,72 @@ def test_question_is_sound_and_is_answered_without_a_script(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["stored", "typed", "through a stored one"])
 def test_jump_host_is_asked_about_before_the_server_behind_it(
-    signed_in: Client, openssh: OpenSshServer, tmp_path: Path
+    signed_in: Client, openssh: OpenSshServer, tmp_path: Path, way: str
 ) -> None:
     with OpenSshServer() as jump:
-        way = {"host": jump.host, "port": jump.port, "username": jump.username, "ssh_key": jump.private_key}
-        there = conn(openssh, tmp_path, name="behind", jump=way)
-        stored = connections.create(accounts.owner(), there)
-        data = {
-            f"{SCAN}-protocol": "stored",
-            f"{SCAN}-connection": str(stored.pk),
-            "new-scan-key": "one press",
-        }
-        data[f"{SCAN}-root_path"] = str(tmp_path)
+        through = {"host": jump.host, "port": jump.port, "username": jump.username}
+        through["ssh_key"] = jump.private_key
+        there = conn(openssh, tmp_path)
+        data = {f"{SCAN}-{name}": str(value) for name, value in there.items()} | {"new-scan-key": "one press"}
+        if way == "stored":
+            stored = connections.create(accounts.owner(), there | {"name": "behind", "jump": through})
+            data |= {f"{SCAN}-protocol": "stored", f"{SCAN}-connection": str(stored.pk)}
+        elif way == "typed":
+            data[f"{SCAN}-jump"] = f"{jump.username}@{jump.host}:{jump.port}"
+            data[f"{SCAN}-jump_ssh_key"] = jump.private_key.replace("\n", "\r\n")
+        else:
+            bastion = connections.create(
+                accounts.owner(), through | {"name": "bastion", "protocol": "sftp", "root_path": "/srv"}
+            )
+            data[f"{SCAN}-jump_connection"] = str(bastion.pk)
         answer = signed_in.post("/new/scan", data)
         for server in (jump, openssh):
             text = answer.content.decode()
             assert "Is this your server?" in text
             assert server.fingerprint in text
+            assert not any(key.splitlines()[2] in text for key in (jump.private_key, openssh.private_key))
             assert not Job.objects.exists()
             answer = signed_in.post("/new/scan", hidden(text) | {"answer": "yes"})
-    assert answer.status_code == 302
-    assert Job.objects.get().public["source_config"]["jump"]["port"] == jump.port
+        assert answer.status_code == 302
+        job = Job.objects.get()
+        assert job.public["source_config"]["jump"]["port"] == jump.port
+        address = endpoints.side_at(job.endpoints.get(), "/").address
+        assert address.jump is not None
+        assert [hop.ssh_key for hop in (address, address.jump)] == [openssh.private_key, jump.private_key]
+    # The same job's form has all but the secrets.
+    text = signed_in.get(f"/new/scan?from={job.pk}").content.decode()
+    shown = {
+        "stored": f'value="{job.endpoints.get().connection_id}" selected',
+        "typed": f'value="{jump.username}@{jump.host}:{jump.port}"',
+        "through a stored one": " selected>bastion",
+    }
+    assert shown[way] in text
+
+
+def test_secrets_are_not_handed_to_another_jump_host(
+    signed_in: Client, greeter: Greeter, other: Greeter
+) -> None:
+    through = {"jump": f"me@127.0.0.1:{greeter.port}", "jump_password": CANARY[::-1]}
+    asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter, **through)).content.decode())
+    assert CANARY[::-1] not in str(asked)
+    turned = asked | {f"{SCAN}-jump": f"me@127.0.0.1:{other.port}", "answer": "yes"}
+    answer = signed_in.post("/new/scan", turned)
+    assert "it is not kept for another server, user or jump host" in answer.content.decode()
+    assert not Job.objects.exists()
+    assert other.tried == []
+
+
+def test_odd_jump_host_is_told_beside_its_field(signed_in: Client, greeter: Greeter) -> None:
+    text = signed_in.post("/new/scan", side(SCAN, greeter, jump="a b")).content.decode()
+    assert "Must be like user@host:port" in text[text.index(f'id="id_{SCAN}-jump_error"') :]
+    assert CANARY not in text
+
+
+def test_one_jump_host_is_enough(signed_in: Client, greeter: Greeter) -> None:
+    bastion = {"protocol": "sftp", "host": "bastion", "username": "me", "root_path": "/", "name": "bastion"}
+    stored = connections.create(accounts.owner(), bastion)
+    both = side(SCAN, greeter, jump="me@bastion", jump_connection=str(stored.pk))
+    assert "there is one jump host at most" in signed_in.post("/new/scan", both).content.decode()
+    assert not Job.objects.exists()
