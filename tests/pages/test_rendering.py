@@ -256,6 +256,11 @@ def test_rows_say_what_a_job_came_to(signed_in: Client, gallery: dict[str, Job])
     assert (waiting.duration, waiting.size_bytes, waiting.can_repeat) == ("–", 0, False)
 
 
+def test_evidence_names_what_proved_something(signed_in: Client, gallery: dict[str, Job]) -> None:
+    text = signed_in.get(f"/jobs/{gallery['transfer-completed'].pk}").content.decode()
+    assert "<dd>2,514 files size compared</dd>" in text
+
+
 def test_only_what_the_filters_show_is_deleted(signed_in: Client, gallery: dict[str, Job]) -> None:
     address = "/jobs/delete-finished?type=scan&status=failed"
     assert "1 finished job that your filters show" in signed_in.get(address).content.decode()
