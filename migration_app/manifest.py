@@ -14,12 +14,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 
 from migration_app.engine.items import Item
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
 from migration_app.paths import ancestors, path_bytes, path_hash, path_text
-from migration_app.storages.base import Entry, Kind
+from migration_app.storages.base import OWNER_WRITES, Entry, Kind
 from sessions_app.models import Job
 
 BATCH = 2000
@@ -187,9 +187,14 @@ def existing_folders(job_id: UUID, paths: Iterable[bytes]) -> set[bytes]:
 
 
 def folders_backwards(job_id: UUID, *, only_new: bool = False) -> Iterator[list[ManifestEntry]]:
-    """Folders that are in place, or those that the job has made, in batches, each after all folders that it holds."""
-    states = (EntryState.DONE,) if only_new else (EntryState.SKIPPED, EntryState.DONE)
-    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=states)
+    """Folders that are in place, in batches, each after all folders that it holds.
+
+    `only_new`: those that the job has made, or has to have opened for their owner before it could fill them.
+    """
+    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=(EntryState.SKIPPED, EntryState.DONE))
+    if only_new:
+        rows = rows.annotate(own=F("mode").bitand(OWNER_WRITES))
+        rows = rows.filter(Q(state=EntryState.DONE) | Q(own__lt=OWNER_WRITES))
     below: int | None = None
     while batch := list(
         (rows.filter(number__lt=below) if below is not None else rows).order_by("-number")[:BATCH]

@@ -1,7 +1,7 @@
 """What the options of a transfer say about single entries: pure decisions, made where two trees are compared."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
 
@@ -66,6 +66,12 @@ class Choices:
         if self.conflict is Conflict.RENAME and entry.kind is not Kind.FILE:
             return "Something else is at the destination; it is kept, and a link gets no other name."
         return ""
+
+    def as_it_stays(self, entry: Entry, there: Entry) -> Entry:
+        """What is the same at the destination, with the mode and time that it is to have at the end."""
+        if self.conflict is Conflict.SKIP and entry.kind is Kind.FOLDER:
+            return replace(entry, mode=there.mode, mtime=there.mtime)
+        return entry
 
 
 DEFAULTS = Choices()

@@ -15,6 +15,7 @@ from migration_app.storages.errors import (
     ConnectionLost,
     NotFound,
     OperationFailed,
+    PermissionDenied,
     SourceChanged,
     StorageError,
 )
@@ -159,25 +160,32 @@ class _PlacedCopy(Copy):
             self.go_on()
 
     def not_placed(self, error: StorageError) -> None:
-        """It could not be made: perhaps only because its folder was not there yet."""
+        """It could not be made: perhaps only because its folder was not there yet, or lets nobody write in it."""
         if self.folder is None or self.error is not None or isinstance(error, ConnectionLost):
-            self.unanswered -= 1
-            self.fail(error)
+            self._decide(None, error)
         else:
             self.folder.when_answered(partial(self._decide, self.folder, error))
 
-    def _decide(self, folder: NewFolder, error: StorageError) -> None:
-        if (
-            self.error is None
-            and folder.reason is None
-            and isinstance(error, NotFound)
-            and not self.is_repeated
-        ):
+    def _decide(self, folder: NewFolder | None, error: StorageError) -> None:
+        reason = folder.reason if folder is not None else None
+        may_help = self.error is None and reason is None and not self.is_repeated
+        if may_help and folder is not None and isinstance(error, NotFound):
             self.is_repeated = True
+            self.place()
+        elif may_help and isinstance(error, PermissionDenied):
+            self.is_repeated = True
+            above = self.flow.folders.open_up(self.temp)
+            above.when_answered(partial(self._opened_up, above, error))
+        else:
+            self.unanswered -= 1
+            self.fail(reason or error)
+
+    def _opened_up(self, folder: NewFolder, error: StorageError) -> None:
+        if self.error is None and folder.error is None:
             self.place()
         else:
             self.unanswered -= 1
-            self.fail(folder.reason or error)
+            self.fail(error)
 
     def publish(self) -> None:
         """Give it its own name: it is whole."""

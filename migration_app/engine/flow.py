@@ -181,10 +181,10 @@ class Flow:
         """Whether a file comes again later, as it may have failed because of others that were under way."""
         if error is None and isinstance(copy, FileCopy):
             self._rounds.get_on()
-        is_refused = copy.was_refused and type(error) is OperationFailed
         # What is large may itself be what leaves no room, and is not sent twice for nothing.
-        lacks_room = isinstance(error, NoSpace) and copy.item.entry.size < LARGE_FROM
-        return (is_refused or lacks_room) and self._rounds.puts_off(copy.item)
+        costs_little = copy.was_refused or copy.item.entry.size < LARGE_FROM
+        is_unclear = isinstance(copy, FileCopy) and type(error) in (OperationFailed, NoSpace)
+        return is_unclear and costs_little and self._rounds.puts_off(copy.item)
 
     def _line_up(self, items: Iterable[Item]) -> None:
         at_once = self._rounds.at_once

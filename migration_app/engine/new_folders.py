@@ -1,18 +1,31 @@
 """Folders that a transfer makes: parents before children, without waiting for one before the next is asked for."""
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from migration_app.storages.base import Storage
-from migration_app.storages.errors import NotFound, StorageError
+from migration_app.storages.errors import NotFound, PermissionDenied, StorageError
 from migration_app.storages.names import shown
 
 
 class NewFolder:
-    """A folder being made."""
+    """A folder being made, or one that is there being opened for its owner to write in."""
 
-    __slots__ = ("_folders", "_is_repeated", "_parent", "_waiting", "error", "is_answered", "path", "reason")
+    __slots__ = (
+        "_ask",
+        "_folders",
+        "_is_repeated",
+        "_parent",
+        "_waiting",
+        "error",
+        "is_answered",
+        "path",
+        "reason",
+    )
 
-    def __init__(self, folders: "NewFolders", path: bytes, parent: "NewFolder | None") -> None:
+    def __init__(
+        self, folders: "NewFolders", path: bytes, parent: "NewFolder | None" = None, *, exists: bool = False
+    ) -> None:
         self.path = path
         self.is_answered = False
         self.error: StorageError | None = None
@@ -21,12 +34,13 @@ class NewFolder:
         """The same, for what is below it."""
         self._folders = folders
         self._parent = parent
-        self._is_repeated = False
+        self._ask = folders.destination.open_up if exists else folders.destination.make_folder
+        self._is_repeated = exists
         self._waiting: list[Callable[[], None]] = []
 
     def send(self) -> None:
         """Ask for it."""
-        self._folders.destination.make_folder(self.path, self._answered)
+        self._ask(self.path, self._answered)
 
     def when_answered(self, go_on: Callable[[], None]) -> None:
         """Call `go_on`, later, when it is known whether the folder is there."""
@@ -40,6 +54,10 @@ class NewFolder:
             # The server may not work in order: its parent's answer decides.
             self._is_repeated = True
             self._parent.when_answered(self._send_again)
+        elif isinstance(error, PermissionDenied) and not self._is_repeated:
+            self._is_repeated = True
+            above = self._folders.open_up(self.path)
+            above.when_answered(partial(self._opened_up, above, error))
         else:
             below = error and type(error)(f"The folder {shown(self.path)} could not be made: {error}")
             self._settle(error, below)
@@ -50,6 +68,12 @@ class NewFolder:
             self._settle(above, above)
         else:
             self.send()
+
+    def _opened_up(self, above: "NewFolder", error: StorageError) -> None:
+        if above.error is None:
+            self.send()
+        else:
+            self._answered(error)
 
     def _settle(self, error: StorageError | None, reason: StorageError | None) -> None:
         self.error, self.reason, self.is_answered = error, reason, True
@@ -68,6 +92,7 @@ class NewFolders:
         self.call_later = call_later
         self._known = known if isinstance(known, set | frozenset) else frozenset(known)
         self._made: dict[bytes, NewFolder] = {}
+        self._opened: dict[bytes, NewFolder] = {}
 
     def make(self, path: bytes) -> NewFolder | None:
         """See to it that a folder and those above it are there; None when it was there before."""
@@ -84,4 +109,13 @@ class NewFolders:
             for name in reversed(missing):
                 folder = self._made[name] = NewFolder(self, name, folder)
                 folder.send()
+        return folder
+
+    def open_up(self, path: bytes) -> NewFolder:
+        """Let the owner write in the folder that holds `path`. It gets its mode back with those of all folders."""
+        above = path.rpartition(b"/")[0]
+        folder = self._opened.get(above)
+        if folder is None:
+            folder = self._opened[above] = NewFolder(self, above, exists=True)
+            folder.send()
         return folder

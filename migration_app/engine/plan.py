@@ -212,7 +212,7 @@ class _Comparison:
         if there is not None and (reason := _conflict_of_kinds(entry.kind, there.kind)):
             return Step(entry, Action.CONFLICT, reason)
         if there is not None and self._is_same(entry, there):
-            return Step(entry, Action.SKIP)
+            return Step(self._choices.as_it_stays(entry, there), Action.SKIP)
         if reason := self._choices.reason_to_leave(entry):
             return Step(entry, Action.SKIP, reason)
         if there is None:

@@ -112,11 +112,14 @@ class TransferRunner(Runner):
 
         async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
             root = await source.root_entry()
-            has_root = await _has_root(destination)
-            if not has_root and not is_dry:
+            there = await _root_of(destination)
+            if there is None and not is_dry:
                 await destination.make_root()
             if not cut.has_root:
-                yield Step(root, Action.SKIP if has_root else Action.CREATE)
+                if there is None:
+                    yield Step(root, Action.CREATE)
+                else:
+                    yield Step(choices.as_it_stays(root, there), Action.SKIP)
             async for batch in compare_trees(
                 source,
                 destination,
@@ -239,12 +242,11 @@ def _rate(context: ShardContext) -> float:
     return limit / max(1, running.count())
 
 
-async def _has_root(destination: Storage) -> bool:
+async def _root_of(destination: Storage) -> Entry | None:
     try:
-        await destination.root_entry()
+        return await destination.root_entry()
     except NotFound:
-        return False
-    return True
+        return None
 
 
 def _tell_missing(context: ShardContext, cut: Cut) -> None:
@@ -422,7 +424,7 @@ def _failures(done: list[Done]) -> list[NewEvent]:
 def _finish_folders(context: ShardContext) -> str:
     """Set modes and mtimes of folders; gives why that of the root was refused, if it was."""
     of_root = ""
-    # What exists is left alone then, a folder's mode and time too.
+    # What exists is left alone then, a folder's mode and time too: it gets its own back where it was opened up.
     only_new = context.params["conflict"] == Conflict.SKIP
     context.counters["folder_refusals"] = 0
     for rows in manifest.folders_backwards(context.job_id, only_new=only_new):

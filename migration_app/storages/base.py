@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
-from migration_app.storages.errors import StorageError
+from migration_app.storages.errors import PermissionDenied, StorageError
 
 Path = bytes
 """Relative to the storage's root, components joined by `/`; `b""` is the root itself."""
@@ -190,6 +190,8 @@ class Writer(ABC):
 
 
 FLUSH_FROM = 8 * 2**20
+OWNER_WRITES = 0o300
+"""In the mode of a folder: its owner may change what is in it."""
 
 
 class Storage(ABC):
@@ -276,6 +278,10 @@ class Storage(ABC):
     @abstractmethod
     def make_folder(self, path: Path, answer: Answer[None]) -> None:
         """Make a folder with mode 0700. One that is there is left as it is; anything else there is NotAFolder."""
+
+    def open_up(self, path: Path, answer: Answer[None]) -> None:
+        """Let the owner of a folder write in it, and keep the rest of its mode."""
+        answer(PermissionDenied("Permission denied."))
 
     @abstractmethod
     def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:

@@ -38,3 +38,24 @@ def test_server_that_sets_no_attributes_gets_the_files_and_one_warning(product, 
         # Another server, and the same folder: times count there, and are set.
         job = transfer(product, local(tree), sftp_on(host, to))
         assert job["transfer_result"]["files_transferred"] == 15
+
+
+def test_account_without_rights_fills_what_is_its_own_and_fails_elsewhere_by_name(product, account):
+    yard = account.folder / "job"
+    tree, to = small_tree(yard / "from"), yard / "to"
+    for name in ("folder 0", "folder 1"):
+        (to / name).mkdir(parents=True)
+        os.utime(to / name, (LONG_AGO, LONG_AGO))
+    account.own(to)
+    os.chown(to / "folder 1", 0, 0)
+    (to / "folder 0").chmod(0o555)
+    with OpenSshServer(has_shell=False) as host:
+        there = sftp_on(host, to) | {"username": account.name}
+        job = transfer(product, local(tree), there, "completed", "failed", conflict="skip")
+    lost = {path for path in digest(tree) if path.startswith("folder 1/")}
+    assert lost
+    failures = {one["path"]: one["error"] for one in job["transfer_result"]["failures"]}
+    assert failures == dict.fromkeys(lost, "Permission denied.")
+    assert digest(to) == {path: found for path, found in digest(tree).items() if path not in lost}
+    status = (to / "folder 0").stat()
+    assert (status.st_mode & 0o777, status.st_mtime) == (0o555, LONG_AGO)

@@ -7,10 +7,13 @@ from typing import Any
 
 import asyncssh
 
+from migration_app.engine.choices import DEFAULTS, Choices
+from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.plan import Action, Step, compare_trees
 from migration_app.engine.transfer import transfer_items
-from migration_app.storages.base import Storage
+from migration_app.storages.base import Kind, Storage
 from migration_app.storages.registry import open_storage
-from tests.engine.trees import connected, entries_of, is_allowed, items_of, local
+from tests.engine.trees import EVERYTHING, connected, entries_of, is_allowed, items_of, local
 from tests.servers.faulty import faulty
 
 BIG = b"b" * 600_000
@@ -67,3 +70,24 @@ def down(
             return await failures(there, local(destination), **options)
 
     return asyncio.run(go())
+
+
+async def moved(source: Storage, destination: Storage, choices: Choices = DEFAULTS) -> dict[bytes, str]:
+    """Do what a job does; gives what was not copied, with the reason."""
+    left: dict[bytes, str] = {}
+    steps: list[Step] = []
+    async with connected(source, destination):
+        root, there = await source.root_entry(), await destination.root_entry()
+        async for batch in compare_trees(source, destination, EVERYTHING, choices=choices):
+            left |= {path: str(error) for path, error in batch.unreadable}
+            left |= {s.entry.path: s.reason for s in batch.steps if s.action is Action.CONFLICT}
+            steps += batch.steps
+        wanted = [step.entry for step in steps if step.action in (Action.CREATE, Action.UPDATE)]
+        known = [step.entry.path for step in steps if step.action is Action.SKIP]
+        async for copied in transfer_items(source, destination, items_of(wanted), folders_known=known):
+            left |= {one.path: str(one.error) for one in copied.done if one.error is not None}
+        folders = [step.entry for step in steps if step.entry.kind is Kind.FOLDER]
+        in_place = [entry for entry in folders if entry.path not in left]
+        async for _ in set_folder_attributes(destination, [choices.as_it_stays(root, there), *in_place]):
+            pass
+    return left

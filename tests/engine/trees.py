@@ -34,13 +34,13 @@ def local(root: Path) -> Storage:
     return LocalStorage(LOCAL, os.fsencode(root), guard=is_allowed)
 
 
-def sftp(server: OpenSshServer) -> Opener:
-    """Makes storages on a server."""
+def sftp(server: OpenSshServer, username: str = "") -> Opener:
+    """Makes storages on a server, of whoever runs it or somebody else."""
     address = Address(
         protocol="sftp",
         host=server.host,
         port=server.port,
-        username=server.username,
+        username=username or server.username,
         ssh_key=server.private_key,
     )
     return lambda root: open_storage(address, os.fsencode(root), guard=is_allowed)

@@ -71,6 +71,17 @@ def test_folders_come_after_what_they_hold(job, monkeypatch):
     assert manifest.existing_folders(job.pk, [b"a/c/file", b"new/file"]) == {b"a", b"a/c"}
 
 
+def test_folders_that_were_there_count_as_new_where_their_owner_may_not_write(job):
+    there = [
+        Row(n, Entry(b"%o" % mode, Kind.FOLDER, mode=mode), EntryAction.SKIP, EntryState.SKIPPED)
+        for n, mode in enumerate((0o755, 0o555, 0o2755, 0o655, 0o700))
+    ]
+    made = Row(9, Entry(b"made", Kind.FOLDER, mode=0o755), EntryAction.CREATE, EntryState.DONE)
+    manifest.add(job.pk, [*there, made])
+    (batch,) = manifest.folders_backwards(job.pk, only_new=True)
+    assert [row.path for row in batch] == ["made", "655", "555"]
+
+
 def test_temporary_name_depends_on_job_path_and_version_of_the_source():
     job, entry = uuid.uuid4(), Entry(b"a/wp-config.php", Kind.FILE, 10, 20)
     names = {

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.accounts import Account, new_account
 from tests.servers.openssh import OpenSshServer
 
 
@@ -19,3 +20,10 @@ def openssh_without_shell() -> Iterator[OpenSshServer]:
     """An OpenSSH server that gives SFTP and nothing else; do not stop it."""
     with OpenSshServer(has_shell=False) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[Account]:
+    """An account without rights; its folder is for all tests."""
+    with new_account() as account:
+        yield account

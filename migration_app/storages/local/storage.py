@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from migration_app.storages.base import (
+    OWNER_WRITES,
     Answer,
     Entry,
     FolderListing,
@@ -336,6 +337,18 @@ class LocalStorage(Storage):
                     raise NotAFolder("Something that is not a folder has this name.") from None
 
         self._run(answer, make, path)
+
+    def open_up(self, path: Path, answer: Answer[None]) -> None:
+        error = self.refusal()
+        if error is None:
+            try:
+                folder = self._folder(path)
+                os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | OWNER_WRITES)
+            except OSError as failure:
+                error = self._failure(failure, path)
+            except StorageError as refused:
+                error = refused
+        answer(error)
 
     def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
         def make(folder: int, name: bytes) -> None:

@@ -9,6 +9,7 @@ from migration_app.storages.errors import (
     NameRefused,
     NotAFolder,
     OperationFailed,
+    PermissionDenied,
     StorageError,
 )
 from migration_app.storages.names import refusal_of
@@ -46,6 +47,7 @@ class FolderLister:
         self._bytes_seen = 0
         self._empty_answers = 0
         self._is_at_end = False
+        self._is_proved = False
 
     def start(self) -> None:
         """Send the first requests."""
@@ -143,6 +145,13 @@ class FolderLister:
         self._entries.clear()
         self._problems.clear()
 
+    def _entered(self, kind: int, data: bytes, error: StorageError | None) -> None:
+        found = wrong_answer(kind, data, error)
+        if isinstance(found, PermissionDenied | ConnectionLost):
+            self._error = found
+        self._outstanding -= 1
+        self._finish()
+
     def _add(self, path: Path, longname: bytes, found: Attributes) -> None:
         kind = _kind(found, longname)
         size = (found.size or 0) if kind is Kind.FILE else 0
@@ -174,6 +183,12 @@ class FolderLister:
 
     def _finish(self) -> None:
         if not self._is_at_end or self._outstanding:
+            return
+        if not self._names_seen and self._error is None and not self._is_proved:
+            # OpenSSH leaves out what it cannot look at, its own `.` too: a folder that may be read but not entered.
+            self._is_proved = True
+            self._outstanding += 1
+            self._wire.request(packets.LSTAT, packets.text(self._absolute + b"/."), self._entered)
             return
         # A folder that is changed meanwhile may give a name twice.
         entries = list({entry.path: entry for entry in self._entries}.values())

@@ -9,6 +9,7 @@ from typing import TypeVar
 import asyncssh
 
 from migration_app.storages.base import (
+    OWNER_WRITES,
     Address,
     Answer,
     Capabilities,
@@ -358,6 +359,24 @@ class SftpStorage(Storage):
             return NotAFolder("A file or link is where a folder should be.")
 
         self._command(packets.MKDIR, name + packets.attributes(mode=0o700), done)
+
+    def open_up(self, path: Path, answer: Answer[None]) -> None:
+        """See Storage."""
+        if path and (refused := path_refusal(path)) is not None:
+            answer(refused)
+            return
+        name = packets.text(self.absolute(path))
+
+        def looked(found: Attributes | StorageError) -> None:
+            if isinstance(found, StorageError):
+                answer(found)
+            elif found.mode is None or found.file_type != stat.S_IFDIR:
+                answer(PermissionDenied("Permission denied."))
+            else:
+                mode = packets.attributes(mode=(found.mode & 0o7777) | OWNER_WRITES)
+                self._command(packets.SETSTAT, name + mode, answer)
+
+        self._look(name, looked, follow=not path)
 
     def make_link(self, path: Path, target: bytes, mtime: int, answer: Answer[None]) -> None:
         """See Storage."""
