@@ -27,6 +27,23 @@ def wordpress_tree(destination: Path) -> Path:
     return destination
 
 
+def lived_in_site(root: Path) -> Path:
+    """Make a real site with what sites also have: hidden files, empty folders, links, odd modes, an error log."""
+    wordpress_tree(root)
+    (root / ".htaccess").write_text("RewriteEngine On\n")
+    (root / "wp-config.php").write_text(
+        "<?php\ndefine( 'DB_NAME', 'shop' );\ndefine( 'DB_USER', 'web' );\n"
+        "define( 'DB_PASSWORD', 'hunter2' );\ndefine( 'DB_HOST', 'localhost' );\n$table_prefix = 'wp7_';\n"
+    )
+    (root / "wp-config.php").chmod(0o640)
+    (root / "wp-content/uploads/2026/11").mkdir(parents=True)
+    (root / "wp-content/cache").mkdir(mode=0o700)
+    (root / "current").symlink_to("wp-content/themes")
+    (root / "dangling").symlink_to("/nowhere/at/all")
+    (root / "wp-content/empty.txt").touch()
+    return root
+
+
 def small_tree(destination: Path, *, folders: int = 3, files: int = 5, size_bytes: int = 1000) -> Path:
     """Make `folders` folders of `files` files each, every content its own."""
     for folder in range(folders):

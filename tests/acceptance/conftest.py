@@ -10,7 +10,7 @@ import pytest
 
 from tests.product import Product
 from tests.servers.openssh import OpenSshServer
-from tests.trees import wordpress_tree
+from tests.trees import lived_in_site
 
 Json = dict[str, Any]
 
@@ -45,20 +45,8 @@ def host() -> Iterator[OpenSshServer]:
 
 @pytest.fixture(scope="session")
 def wordpress(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real site with what sites also have: hidden files, empty folders, links, odd modes."""
-    root = wordpress_tree(tmp_path_factory.mktemp("site") / "wordpress")
-    (root / ".htaccess").write_text("RewriteEngine On\n")
-    (root / "wp-config.php").write_text(
-        "<?php\ndefine( 'DB_NAME', 'shop' );\ndefine( 'DB_USER', 'web' );\n"
-        "define( 'DB_PASSWORD', 'hunter2' );\ndefine( 'DB_HOST', 'localhost' );\n$table_prefix = 'wp7_';\n"
-    )
-    (root / "wp-config.php").chmod(0o640)
-    (root / "wp-content/uploads/2026/11").mkdir(parents=True)
-    (root / "wp-content/cache").mkdir(mode=0o700)
-    (root / "current").symlink_to("wp-content/themes")
-    (root / "dangling").symlink_to("/nowhere/at/all")
-    (root / "wp-content/empty.txt").touch()
-    return root
+    """A real site; no test changes it."""
+    return lived_in_site(tmp_path_factory.mktemp("site") / "wordpress")
 
 
 @pytest.fixture

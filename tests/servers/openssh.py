@@ -28,7 +28,7 @@ class OpenSshServer:
 
     `has_shell=False` gives nothing but `internal-sftp`, as many hosts do. `sftp_options` go to `internal-sftp`:
     `-R` serves read-only, `-P posix-rename,…` forbids operations and hides their extensions. `config` are further
-    lines of sshd_config.
+    lines of sshd_config, `port` is one that is free, else it takes any.
     """
 
     host = "127.0.0.1"
@@ -40,9 +40,10 @@ class OpenSshServer:
         host_key_types: Sequence[str] = ("ssh-ed25519",),
         sftp_options: Sequence[str] = (),
         config: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
         self.username = pwd.getpwuid(os.geteuid()).pw_name
-        self.port = 0
+        self.port = port
         self.private_key = ""
         """Text of the key that is let in, in OpenSSH's format."""
         self.fingerprints: dict[str, str] = {}
