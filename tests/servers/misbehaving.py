@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import asyncssh
 
-from migration_app.storages.base import Address
+from migration_app.storages.base import Address, Storage
+from migration_app.storages.registry import open_storage
 from migration_app.storages.sftp import packets
 
 FOLDER_MODE, FILE_MODE, LINK_MODE = 0o040755, 0o100644, 0o120777
@@ -184,3 +186,33 @@ async def misbehaving(
     finally:
         listener.close()
         await listener.wait_closed()
+
+
+def run(
+    test: Callable[[Storage], Awaitable[Any]], handlers: Mapping[int, Handler] | None = None, **options: Any
+) -> Any:
+    """Run a test on a storage that is connected to a misbehaving server; nothing may take longer than 20 s."""
+
+    async def main() -> Any:
+        async with asyncio.timeout(20), misbehaving(handlers, **options) as address:
+            storage = open_storage(address, b"/root", guard=lambda: True)
+            await storage.connect()
+            try:
+                return await test(storage)
+            finally:
+                await storage.close()
+
+    return asyncio.run(main())
+
+
+def lists(*answers: list[tuple[bytes, bytes]]) -> dict[int, Handler]:
+    """A server whose READDIRs give these names, then the end."""
+    left = list(answers)
+
+    def readdir(session: Session, number: int, _: packets.Cursor) -> None:
+        if left:
+            session.names(number, left.pop(0))
+        else:
+            session.status(number, packets.EOF)
+
+    return {packets.READDIR: readdir}

@@ -10,7 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from migration_app.storages.base import Address, Answer, FolderListing, Guard, Reader, Storage, Writer, ask
+from migration_app.storages.base import (
+    Address,
+    Answer,
+    Entry,
+    FolderListing,
+    Guard,
+    Reader,
+    Storage,
+    Writer,
+    ask,
+)
 from migration_app.storages.errors import StorageError
 from migration_app.storages.registry import open_storage
 from tests.servers.openssh import OpenSshServer
@@ -158,3 +168,20 @@ async def write_all(
         writer.write(offset, content[offset : offset + chunk], errors.append)
     await finish(writer, mode=mode, mtime=mtime, size=len(content))
     assert not any(errors)
+
+
+def entries(place: Place, path: bytes = b"") -> dict[bytes, Entry]:
+    async def test(storage: Storage) -> dict[bytes, Entry]:
+        found = await listing(storage, path)
+        assert found.problems == []
+        assert len({entry.path for entry in found.entries}) == len(found.entries)
+        return {entry.path: entry for entry in found.entries}
+
+    return place.run(test)
+
+
+def make(path: Path, content: bytes = b"", *, mode: int = 0o644, mtime: int = 1_500_000_000) -> Path:
+    path.write_bytes(content)
+    path.chmod(mode)
+    os.utime(path, (mtime, mtime))
+    return path

@@ -96,6 +96,7 @@ def test_path_that_is_none_is_refused_by_every_operation(place: Place, path: byt
             open_reader(storage, path),
             open_writer(storage, path),
             ask(partial(storage.make_folder, path)),
+            ask(partial(storage.open_up, path)),
             ask(partial(storage.make_link, path, b"target", 0)),
             ask(partial(storage.rename, path, b"new")),
             ask(partial(storage.rename, b"file", path)),

@@ -27,7 +27,6 @@ from migration_app.storages.errors import (
     AlreadyExists,
     AttributesRefused,
     ConnectionLost,
-    IsAFolder,
     NameRefused,
     NoSpace,
     NotAFolder,
@@ -44,11 +43,11 @@ from migration_app.storages.sftp.files import SftpReader, SftpWriter
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
+from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
 
 T = TypeVar("T")
 Refusal = TypeVar("Refusal", StorageError, StorageError | None)
-ROOM_FOR_A_FILE = 2**20
 Explain = Callable[[Attributes | StorageError], None]
 
 
@@ -194,8 +193,8 @@ class SftpStorage(Storage):
             return
 
         def done(kind: int, data: bytes, loss: StorageError | None) -> None:
-            is_full = kind == packets.EXTENDED_REPLY and _is_full(Cursor(data))
-            full = NoSpace("The disk is full or the quota used up.") if is_full else None
+            lacks_room = kind == packets.EXTENDED_REPLY and is_full(Cursor(data))
+            full = NoSpace("The disk is full or the quota used up.") if lacks_room else None
             answer(full or loss or error)
 
         self._request(packets.EXTENDED, packets.text(extension) + packets.text(self.absolute(b"")), done)
@@ -238,7 +237,7 @@ class SftpStorage(Storage):
             return await self._attributes(path)
         except NotFound as error:
             # Else somebody made it at the same time.
-            raise (_about(path, refusal) if refusal is not None else error) from error
+            raise (about(path, refusal) if refusal is not None else error) from error
 
     async def _attributes(self, path: bytes) -> Attributes:
         """What has a name, links followed. Raises StorageError."""
@@ -248,7 +247,7 @@ class SftpStorage(Storage):
         self._look(packets.text(path), partial(_settle, future), follow=True)
         found = await future
         if isinstance(found, StorageError):
-            raise _about(path, found)
+            raise about(path, found)
         return found
 
     # Operations
@@ -297,7 +296,7 @@ class SftpStorage(Storage):
                 answer(refusal)
 
         def explain(refusal: StorageError) -> None:
-            self._look(name, lambda found: self._blame_disk(_folder_or(found, refusal), answer))
+            self._look(name, lambda found: self._blame_disk(folder_or(found, refusal), answer))
 
         self._open_new(name, answer, replace)
 
@@ -392,7 +391,7 @@ class SftpStorage(Storage):
                 # A link whose time could not be set is still the link.
                 self._command(packets.EXTENDED, body, lambda _: None)
             if isinstance(error, OperationFailed):
-                self._look(name, lambda found: answer(_taken_or(found, error)))
+                self._look(name, lambda found: answer(taken_or(found, error)))
             else:
                 answer(error)
 
@@ -410,13 +409,13 @@ class SftpStorage(Storage):
 
         def explain(error: StorageError | None) -> None:
             if isinstance(error, OperationFailed | PermissionDenied):
-                self._look(final, lambda found: answer(_folder_or(found, error)))
+                self._look(final, lambda found: answer(folder_or(found, error)))
             else:
                 answer(error)
 
         def make_room(found: Attributes | StorageError, refusal: StorageError) -> None:
             if isinstance(found, StorageError) or found.file_type == stat.S_IFDIR:
-                answer(_folder_or(found, refusal))
+                answer(folder_or(found, refusal))
                 return
             self._command(packets.REMOVE, final, lambda _: None)
             self._command(packets.RENAME, names, explain)
@@ -454,7 +453,7 @@ class SftpStorage(Storage):
                 answer(error)
 
         def explain(found: Attributes | StorageError, refusal: StorageError) -> None:
-            answer(found if isinstance(found, NotFound) else _folder_or(found, refusal))
+            answer(found if isinstance(found, NotFound) else folder_or(found, refusal))
 
         self._command(packets.REMOVE, name, done)
 
@@ -492,37 +491,6 @@ class SftpStorage(Storage):
             self._look(name, set_looked_at, follow=not path)
 
 
-def _is_full(reply: Cursor) -> bool:
-    """Whether a file system has no room for another file: its answer to statvfs (OpenSSH's PROTOCOL, 3.4)."""
-    _, fragment, _, _, blocks_free, files, _, files_free = (reply.long() for _ in range(8))
-    return blocks_free * fragment < ROOM_FOR_A_FILE or (files > 0 and files_free == 0)
-
-
 def _settle(future: "asyncio.Future[T]", result: T) -> None:
     if not future.done():  # nobody waits for a cancelled one
         future.set_result(result)
-
-
-def _about(path: bytes, error: StorageError) -> StorageError:
-    """The same error, naming the path."""
-    if isinstance(error, NotFound):
-        return NotFound(f"The folder {shown(path)} does not exist.")
-    if isinstance(error, ConnectionLost):
-        return error
-    return type(error)(f"{shown(path)}: {error}")
-
-
-def _folder_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
-    """Why something was refused, after a look at its name: a folder is there, or as the server said."""
-    if isinstance(found, ConnectionLost):
-        return found
-    is_folder = isinstance(found, Attributes) and found.file_type == stat.S_IFDIR
-    return IsAFolder("A folder is where a file should be.") if is_folder else refusal
-
-
-def _taken_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
-    """Why something was refused, after a look at its name: it is taken, or as the server said."""
-    if isinstance(found, ConnectionLost):
-        return found
-    is_taken = isinstance(found, Attributes)
-    return AlreadyExists("Something of that name is there already.") if is_taken else refusal
