@@ -86,7 +86,7 @@ class _Reading:
     def _step(self) -> bool:
         if self.lost is not None:
             return False
-        if not (self._left or self.under_way):
+        if self._rounds.put_off and not (self._left or self.under_way):
             self._left.extend(self._rounds.begin_next())
         if self.hungry and self.in_window < WINDOW:
             self.hungry.popleft().ask()

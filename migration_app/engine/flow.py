@@ -202,14 +202,19 @@ class Flow:
             return True
         if self.is_stopping or self.lost is not None:
             return False
-        if self._are_lanes_over:
-            self._line_up(self._rounds.begin_next())
         return (
             self._feed(self._small)
             or self._start_next(self._small)
             or self._feed(self._large)
             or self._start_next(self._large)
+            or self._start_round()
         )
+
+    def _start_round(self) -> bool:
+        if not self._are_lanes_over or not self._rounds.put_off:
+            return False
+        self._line_up(self._rounds.begin_next())
+        return True
 
     def _feed(self, lane: Lane) -> bool:
         if not lane.hungry or not lane.has_room(self.chunk_size) or self._is_too_early():

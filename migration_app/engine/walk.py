@@ -80,7 +80,7 @@ class Walk(Generic[Folder]):
         self._pump.stop()
 
     def _launch(self) -> bool:
-        if not (self._stack or self._open):
+        if self._rounds.put_off and not (self._stack or self._open):
             self._stack = self._rounds.begin_next()
         is_full = len(self._open) >= self._rounds.at_once or self._waiting >= MOST_WAITING
         if is_full or not self._stack or self.lost is not None:

@@ -31,7 +31,7 @@ from tests.servers.openssh import OpenSshServer
 from tests.storages.places import finish
 
 pytestmark = pytest.mark.slow
-ROUTES = ["local to sftp", "sftp to local"]
+ROUTES = ["local to sftp", "sftp to local", "local to local", "sftp to sftp"]
 LONG_AGO = 1_500_000_000
 PATH_MAX = 4096
 """Of a path in one call, on Linux."""
@@ -73,6 +73,36 @@ def levels(root: Path) -> None:
     folder = root.joinpath(*(["level"] * 100))
     folder.mkdir(parents=True)
     (folder / "deepest").write_text("here")
+
+
+def odd_names(root: Path) -> None:
+    """All that a file system takes in a name."""
+    names = [
+        *(
+            b"with space",
+            b" ",
+            b"quo'te\"s",
+            b"new\nline",
+            b"tab\t",
+            b"-rf",
+            b"--",
+            b"100%",
+            b"%2e%2e",
+            b"\x01\x7f",
+        ),
+        *(b"back\\slash", b"*", b"?[a]", b"$HOME", b"`id`", b"~", b"#", b"a:b", b"...", b".haulier-mine"),
+        *("emoji 🚚".encode(), "family 👨‍👩‍👧".encode(), b"\xff\xfe", b"latin-\xe4\xf6", b"cut \xf0\x9f\x9a"),
+        # The same letter, composed and decomposed.
+        *("NFC é".encode(), "NFC e\N{COMBINING ACUTE ACCENT}".encode()),
+    ]
+    for name in names:
+        folder = os.fsencode(root) + b"/in " + name
+        os.mkdir(folder)
+        for path in (os.fsencode(root) + b"/" + name, folder + b"/" + name):
+            with open(path, "wb") as file:
+                file.write(name)
+        os.symlink(name, folder + b"/link to " + name)
+        os.utime(folder + b"/link to " + name, (LONG_AGO, LONG_AGO), follow_symlinks=False)
 
 
 def long_names(root: Path) -> None:
@@ -125,7 +155,9 @@ def read_only_folders(root: Path) -> None:
     (root / "closed").chmod(0o500)
 
 
-@pytest.mark.parametrize("make", [levels, long_names, empty_things, links, times, read_only_folders])
+@pytest.mark.parametrize(
+    "make", [levels, odd_names, long_names, empty_things, links, times, read_only_folders]
+)
 def test_tree_arrives_as_it_is(
     route: tuple[Opener, Opener], make: Callable[[Path], None], tmp_path: Path
 ) -> None:

@@ -136,6 +136,18 @@ def test_own_folder_that_is_read_only_is_filled_and_set_back(
         assert (yard / "to/folder").stat().st_mtime == LONG_AGO
 
 
+def test_new_folders_that_are_read_only_are_filled_and_then_set(
+    route: Route, account: Account, yard: Path
+) -> None:
+    (yard / "from/folder/inside").mkdir()
+    (yard / "from/folder/inside/file").write_text("x")
+    account.own(yard)
+    (yard / "from/folder/inside").chmod(0o500)
+    (yard / "from/folder").chmod(0o555)
+    assert move(route, account, yard) == {}
+    assert seen(yard / "to") == seen(yard / "from")
+
+
 def sticky(account: Account, yard: Path) -> None:
     """A folder in which everybody may write, and nobody may replace what another one has."""
     account.own(yard)
