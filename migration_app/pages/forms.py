@@ -181,6 +181,9 @@ class SideForm(ConnectionForm):
         if stored:
             protocol = cast(forms.ChoiceField, self.fields["protocol"])
             protocol.choices = [*cast(Any, protocol.choices), ("stored", "Stored connection")]
+            self.fields[
+                "root_path"
+            ].help_text = "The absolute path. Empty: the folder of the stored connection."
 
     def connection_data(self) -> Json:
         """The Conn object of the HTTP contract."""

@@ -186,6 +186,14 @@ def test_edit_keeps_the_secret_and_never_shows_it(signed_in: Client, monkeypatch
     assert (stored.sealed, stored.options) == ("", {})
 
 
+def test_failed_test_leads_to_the_form(signed_in: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {"success": False, "verdict": "No.", "stages": [], "host_key": None}
+    monkeypatch.setattr(connections, "probe_endpoint", lambda *_, **__: failed)
+    data = {"name": "web", "protocol": "sftp", "host": "example.org", "username": "web", "root_path": "/srv"}
+    text = signed_in.post("/connections/new", data, follow=True).content.decode()
+    assert f'first" href="/connections/{Endpoint.objects.get().pk}/edit"' in text
+
+
 def test_errors_stand_beside_their_fields(signed_in: Client) -> None:
     answer = signed_in.post("/connections/new", {"protocol": "sftp", "host": "a b", "password": "canary"})
     text = answer.content.decode()

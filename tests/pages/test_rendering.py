@@ -261,6 +261,23 @@ def test_evidence_names_what_proved_something(signed_in: Client, gallery: dict[s
     assert "<dd>2,514 files size compared</dd>" in text
 
 
+def test_a_failed_job_leads_to_its_form_with_what_was_entered(
+    signed_in: Client, gallery: dict[str, Job]
+) -> None:
+    for name, kind in (("scan-failed", "scan"), ("transfer-failed", "transfer")):
+        job = gallery[name]
+        assert f'first" href="/new/{kind}?from={job.pk}"' in signed_in.get(f"/jobs/{job.pk}").content.decode()
+        form = signed_in.get(f"/new/{kind}?from={job.pk}").content.decode()
+        assert all(f'value="{value}"' in form for value in ("example.org", "2222", "www"))
+        assert "hunter2" not in form
+
+
+def test_a_verification_leads_to_its_transfer(signed_in: Client, gallery: dict[str, Job]) -> None:
+    transfer = gallery["transfer-completed"]
+    answer = signed_in.post(f"/jobs/{transfer.pk}/verify", follow=True)
+    assert f'<dt>Of</dt><dd><a href="/jobs/{transfer.pk}">' in answer.content.decode()
+
+
 def test_only_what_the_filters_show_is_deleted(signed_in: Client, gallery: dict[str, Job]) -> None:
     address = "/jobs/delete-finished?type=scan&status=failed"
     assert "1 finished job that your filters show" in signed_in.get(address).content.decode()
