@@ -2,16 +2,21 @@
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.product import ROOT, Product
-from tests.trees import small_tree
+from tests.trees import digest, small_tree
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+_COMMAND = re.compile(r"manage\.py ([^`\n)]+)")
+_ENDLESS = ("serve", "runserver")
+_THERE = "sftp://web@new.example.org/var/www/site"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -73,6 +78,35 @@ def test_examples_of_the_api_give_the_answers_that_they_show(locked_product, hos
             shown += 1
     assert shown > 8
     assert (tmp_path / "copy/folder 0/file 0.txt").read_bytes() == (tree / "folder 0/file 0.txt").read_bytes()
+
+
+def test_commands_of_readme_and_guides_do_what_they_are_shown_for(tmp_path, host):
+    tree, key = small_tree(tmp_path / "site"), tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text(host.private_key)
+    product = Product(tmp_path / "product")
+    product.migrate()
+    moved, seen = [], set()
+    found = [command for page in PAGES for command in _COMMAND.findall(page.read_text())]
+    for command in dict.fromkeys(found):
+        # Options in brackets may be given, so all of them are.
+        words = shlex.split(re.sub(r"[][]", "", command))
+        if words[0] in _ENDLESS or words == ["move"] or "--help" in words:
+            continue
+        target = f"{tmp_path}/copy {len(moved)}"
+        there = f"sftp://{host.username}@{host.host}:{host.port}{quote(target)}"
+        places = {"/srv/site": str(tree), "~/.ssh/id_ed25519": str(key), _THERE: there}
+        words = [places.get(word, word) for word in words]
+        if words[0] == "move":
+            moved.append((target, words))
+            words += ["--accept-new-host-key"]
+            words += [] if "--destination-key" in words else ["--destination-key", str(key)]
+        assert product.manage(*words)
+        seen.add(words[0])
+    assert seen == {"move", "sign_in_link", "create_token", "cleanup_jobs"}
+    for target, words in moved:
+        copied = digest(Path(target)) if Path(target).exists() else {}
+        assert copied == ({} if "--dry-run" in words else digest(tree)), words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
