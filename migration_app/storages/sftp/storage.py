@@ -90,8 +90,8 @@ class SftpStorage(Storage):
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
             atomic_rename=b"posix-rename@openssh.com" in extensions,
             link_times=b"lsetstat@openssh.com" in extensions,
-            # What stands before a store of objects may want every byte, in its order.
-            holes=b"posix-rename@openssh.com" in extensions,
+            # What stands before a store of objects may wait for every byte, in its order; OpenSSH has real files.
+            holes=self._is_openssh,
             earliest_mtime=0,
             latest_mtime=packets.LATEST_MTIME,
         )
