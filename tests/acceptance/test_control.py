@@ -9,7 +9,7 @@ from tests.product import until
 from tests.servers.openssh import OpenSshServer
 from tests.trees import small_tree
 
-SIZE = 2**28
+SIZE = 2**27
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_large_file_goes_on_after_its_proved_beginning(product, one_large, tmp_p
         body = {
             "source_config": local(one_large),
             "dest_config": sftp_on(host, tmp_path / "host"),
-            "bandwidth_limit": 80,
+            "bandwidth_limit": 40,
         }
         job = submit(product, "/api/transfer", body)
         at = paused_at(product, job, SIZE // 5)["progress"]["bytes_transferred"]
@@ -82,7 +82,7 @@ def test_beginning_that_was_changed_meanwhile_is_noticed(product, sftp, one_larg
     body = {
         "source_config": local(one_large),
         "dest_config": sftp(tmp_path / "host"),
-        "bandwidth_limit": 80,
+        "bandwidth_limit": 40,
     }
     job = submit(product, "/api/transfer", body)
     paused_at(product, job, SIZE // 5)
@@ -101,7 +101,7 @@ def test_cancelled_after_a_pause_leaves_nothing_unfinished(product, sftp, one_la
     body = {
         "source_config": local(one_large),
         "dest_config": sftp(tmp_path / "host"),
-        "bandwidth_limit": 80,
+        "bandwidth_limit": 40,
     }
     job = submit(product, "/api/transfer", body)
     paused_at(product, job, SIZE // 5)
