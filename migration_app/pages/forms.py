@@ -183,7 +183,9 @@ class SideForm(ConnectionForm):
             protocol.choices = [*cast(Any, protocol.choices), ("stored", "Stored connection")]
             self.fields[
                 "root_path"
-            ].help_text = "The absolute path. Empty: the folder of the stored connection."
+            ].help_text = (
+                "The absolute path. A stored connection has one of its own: leave this empty to use it."
+            )
 
     def connection_data(self) -> Json:
         """The Conn object of the HTTP contract."""
@@ -232,6 +234,10 @@ class OptionsForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["key"].initial = uuid.uuid4().hex
+        for name, field in self.fields.items():
+            if isinstance(field, forms.FloatField) and not self.initial.get(name):
+                # No limit, which the contract writes as 0.
+                self.initial[name] = None
 
     def patterns(self) -> list[str]:
         """The exclusions as glob strings."""
@@ -274,6 +280,18 @@ class TransferOptionsForm(OptionsForm):
             ("skip", "Keep them"),
             ("rename", "Keep them, and put the new ones beside them"),
         ],
+    )
+    bandwidth_limit = forms.FloatField(
+        label="Bandwidth in MB/s",
+        required=False,
+        min_value=0,
+        help_text="At most so much, for a server that has visitors meanwhile. Empty: no limit.",
+    )
+    skip_large_files = forms.FloatField(
+        label="Largest file in MB",
+        required=False,
+        min_value=0,
+        help_text="Larger ones are left out. Empty: none is too large.",
     )
     ignore_errors = forms.BooleanField(
         label="Complete in spite of files that fail",

@@ -167,6 +167,8 @@ class JobForm:
                 found[name] = bool(self.options.cleaned_data[name])
             elif isinstance(field, forms.ChoiceField):
                 found[name] = self.options.cleaned_data[name]
+            elif isinstance(field, forms.FloatField):
+                found[name] = self.options.cleaned_data[name] or 0
         return found | {self.patterns_field: self.options.patterns()}
 
     def start(self) -> Job | None:

@@ -176,11 +176,29 @@ def test_options_of_a_transfer_reach_its_job(signed_in: Client, seen: None) -> N
     assert '<option value="overwrite">Replace them</option>' in page
     data = sftp(FROM) | sftp(TO, host="example.net")
     options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on", "follow_symlinks": "on"}
+    options |= {"bandwidth_limit": "2.5", "skip_large_files": ""}
     data |= {f"new-transfer-{name}": value for name, value in options.items()}
     assert signed_in.post("/new/transfer", data).status_code == 302
-    params = Job.objects.get().params
+    job = Job.objects.get()
+    params = job.params
+    assert (params["bandwidth_limit"], params["skip_large_files"]) == (2.5, 0)
+    again = signed_in.get(f"/new/transfer?from={job.pk}").content.decode()
+    assert re.search(r'name="new-transfer-bandwidth_limit" value="2.5"', again)
+    assert not re.search(r'name="new-transfer-skip_large_files" value', again)
     assert (params["conflict"], params["dry_run"], params["ignore_errors"]) == ("rename", True, True)
     assert params["follow_symlinks"] is True
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [("-1", "greater than or equal to 0"), ("fast", "Enter a number")]
+)
+def test_limit_that_is_none_is_told_beside_its_field(
+    signed_in: Client, seen: None, limit: str, said: str
+) -> None:
+    data = sftp(FROM) | sftp(TO, host="example.net") | {"new-transfer-bandwidth_limit": limit}
+    text = signed_in.post("/new/transfer", data).content.decode()
+    assert said in beside(text, "id_new-transfer-bandwidth_limit")
+    assert not Job.objects.exists()
 
 
 def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_path: Path) -> None:
