@@ -10,7 +10,6 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,8 +93,7 @@ class _Way:
     async def _write(self) -> None:
         while True:
             due, data = await self._pieces.get()
-            while (left_s := due - self._loop.time()) > 0:
-                await asyncio.sleep(left_s)
+            await asyncio.sleep(due - self._loop.time())
             if not data:
                 self._sink.shutdown(socket.SHUT_WR)
                 return

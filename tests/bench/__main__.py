@@ -1,0 +1,124 @@
+"""Whole jobs of Haulier, in seconds, next to rsync, rclone and cp, against private SSH servers on the loopback.
+
+Everything of the product is on: its real processes, SQLite, the manifest, checkpoints and events. Each run fills an
+empty place, and its copy is compared with the source, by content, after the clock has stopped. The tools take turns
+within each run, so that a busy moment of the machine hits all of them. Read the ratios (below 1 Haulier is faster);
+seconds of one machine say little about another.
+
+A cell is a tree, a way and a round trip in ms, as in small/up/0:
+  small   WordPress; large   two files of random bytes
+  up      to a server; down   from one; relay   from one to another; local   between two folders
+  0       the loopback; 40   through a proxy that holds back every byte, where less is moved, as rclone takes minutes
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cells import find_cells
+from tests.bench.history import history_table, measure_history
+from tests.bench.report import as_json, as_table
+from tests.bench.runner import measure
+from tests.product import ROOT
+
+PEERS = ("rsync", "rclone", "cp")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="script/bench",
+        description=__doc__,
+        epilog="It ends with 1 if a run made no whole copy.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CELL",
+        help="this cell, or those that a pattern means, as in 'small/*/40'; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=PEERS,
+        help="next to this tool; may be repeated (default: all; rclone is installed where it is missing)",
+    )
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each tool (default: 3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one run with very small trees, to see whether all works"
+    )
+    parser.add_argument("--copies", type=int, default=1, metavar="N", help="copies of WordPress (default: 1)")
+    parser.add_argument(
+        "--far-files", type=int, default=200, metavar="N", help="of these so many at 40 ms (default: 200)"
+    )
+    parser.add_argument(
+        "--large-mib", type=int, default=256, metavar="N", help="MiB of each large file (default: 256)"
+    )
+    parser.add_argument(
+        "--far-large-mib", type=int, default=64, metavar="N", help="the same at 40 ms (default: 64)"
+    )
+    parser.add_argument("--workers", type=int, default=3, metavar="N", help="worker processes (default: 3)")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)"
+    )
+    parser.add_argument(
+        "--history",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure the lists of jobs instead, with N jobs in the history",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    found = parser.parse_args()
+    found.peer = found.peer or list(PEERS)
+    if found.quick:
+        found.runs = found.large_mib = found.far_large_mib = 1
+    numbers = (found.runs, found.copies, found.far_files, found.large_mib, found.far_large_mib, found.workers)
+    if min(numbers) < 1:
+        parser.error("numbers must be 1 or more")
+    try:
+        found.cells = find_cells(found.only)
+    except ValueError as error:
+        parser.error(str(error))
+    return found
+
+
+@contextmanager
+def _scratch(parent: Path | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="haulier-bench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    """The command line."""
+    options = _options()
+    found: dict[str, Any]
+    if not options.history and "rclone" in options.peer:
+        installed = subprocess.run([ROOT / "script/test-system", "--bench"], check=False)
+        if installed.returncode != 0:
+            print("Without rclone: script/bench --peer rsync --peer cp", file=sys.stderr)
+            return 1
+    # What the servers printed is no result.
+    with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
+        if options.history:
+            found = measure_history(options, folder)
+        else:
+            found = as_json(measure(options, options.cells, folder), options)
+    table = history_table if options.history else as_table
+    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
+    return 0 if found.get("success", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
