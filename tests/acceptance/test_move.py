@@ -1,5 +1,6 @@
 """`manage.py move` as a person and as a script use it."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 
 import asyncssh
+import psutil
 import pytest
 
 from tests.acceptance.conftest import differences
@@ -19,6 +21,7 @@ from tests.product import ROOT, Product, until
 from tests.servers.agent import ssh_agent
 from tests.trees import digest, small_tree
 
+CANARY = "canary-61c2"
 MOVE = [sys.executable, "manage.py", "move"]
 # The terminal's own Ctrl-C reaches the session that it controls.
 _TAKE_TERMINAL = """
@@ -272,6 +275,68 @@ def test_passphrase_of_a_key_is_asked_for(bare_machine, host, address, tmp_path)
     assert terminal.wait() == 0, terminal.text
     assert "sesame" not in terminal.text
     assert differences(site, tmp_path / "host") == ""
+
+
+class PasswordServer(asyncssh.SSHServer):
+    """Lets in whoever knows the password."""
+
+    def begin_auth(self, username):
+        return True
+
+    def password_auth_supported(self):
+        return True
+
+    def validate_password(self, username, password):
+        return password == CANARY
+
+
+@pytest.fixture
+def password_address():
+    """Of a server that takes a password, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def call(coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+    async def listen():
+        return await asyncssh.listen(
+            *("127.0.0.1", 0),
+            server_factory=PasswordServer,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            sftp_factory=True,
+        )
+
+    server = call(listen())
+    yield f"sftp://web@127.0.0.1:{server.get_port()}"
+    server.close()
+    call(server.wait_closed())
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_password_comes_from_the_environment_or_a_prompt_and_is_seen_nowhere(
+    bare_machine, password_address, tmp_path
+):
+    site = small_tree(tmp_path / "site")
+    to = f"{password_address}{tmp_path}/host"
+    done = move(bare_machine, site, to, "--accept-new-host-key", HAULIER_DESTINATION_PASSWORD=CANARY)
+    assert done.returncode == 0, done.stderr
+    assert differences(site, tmp_path / "host") == ""
+    said = done.stdout + done.stderr
+    for password, code in (("wrong " + CANARY, 1), (CANARY, 0)):
+        terminal = Terminal(bare_machine, site, to)
+        until(lambda terminal=terminal: "Password of web@127.0.0.1" in terminal.text)
+        terminal.type(f"{password}\n")
+        command_line = psutil.Process(terminal.process.pid).cmdline()
+        assert terminal.wait() == code
+        said += terminal.text + str(command_line)
+    assert "does not let user 'web' in with this password" in said
+    assert CANARY not in said
+    for path in bare_machine.folder.rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
 
 
 def test_two_moves_beside_a_running_server(machine, address, key_file, tmp_path):
