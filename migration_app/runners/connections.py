@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from migration_app import endpoints, secrets
 from migration_app.endpoints import Side
 from migration_app.models import Endpoint
 from migration_app.storages.base import HostKey, Storage, Trace
-from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, StorageError
+from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, HungUp, StorageError
 from migration_app.storages.pool import StoragePool
 from sessions_app.models import Shard
 from sessions_app.runners import JobFailed, NewEvent, ShardContext
@@ -22,6 +24,12 @@ T = TypeVar("T")
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits before a broken connection is tried again; a connection that got on starts over."""
+FIRST_TRIES = 3
+"""How often a first connection is tried again on which the server hung up: longer than idle ones are kept."""
+PATIENCE_S = 1800.0
+"""How long a server may be out of reach while nothing of the job gets on; the last of the pauses is repeated."""
+TOLD_EACH = 8
+"""Of those repeated tries, so many give one line in the log."""
 
 _pool = StoragePool()
 """This process's idle connections; it lives in the event-loop thread."""
@@ -42,37 +50,58 @@ class Route(Generic[T]):
     _traces: dict[int, Trace] = field(default_factory=dict)
     """Of new connections, by the index of their side, with host keys that were not looked at yet."""
     _was_connected: bool = False
+    _failures: int = 0
+    """Since something came."""
+    _done: int = -1
+    """The sum of the job's counters when it was last seen to grow."""
+    _grew_at: float = 0.0
 
     def lists(self, *, most: int = 1000, weight: Callable[[T], int] | None = None) -> Iterator[list[T]]:
         """What `make` yields, in lists as `ShardContext.stream` gives them. Raises JobFailed."""
         self.context.on_abort(self._abort)
-        pauses = iter(PAUSES_S)
         while True:
             try:
                 for items in self.context.stream(self._items(), most=most, weight=weight):
                     self._pin()
                     if items:
-                        pauses = iter(PAUSES_S)
+                        self._failures = 0
                     yield items
                 return
             except (ConnectionLost, ConnectFailed) as error:
-                pause_s = next(pauses, None) if self._has_connected() else None
-                if pause_s is None:
+                if not self._is_worth_trying(error):
                     raise JobFailed(str(error)) from error
-                self._wait(pause_s, str(error))
+                self._wait(error)
             except StorageError as error:
                 raise JobFailed(str(error)) from error
 
+    def _is_worth_trying(self, error: StorageError) -> bool:
+        if not self._has_connected():
+            # The server may take a few connections only, and hold one that a worker has just used.
+            return isinstance(error, HungUp) and self._failures < FIRST_TRIES
+        return self._failures < len(PAUSES_S) or isinstance(error, ConnectFailed)
+
     def _has_connected(self) -> bool:
         """Whether this job has been connected before: then a server that does not answer is waited for."""
-        if self._was_connected:
-            return True
-        shards = Shard.objects.filter(job_id=self.context.job_id)
-        return any(counters.get("connected") for counters in shards.values_list("counters", flat=True))
+        return self._was_connected or any(counters.get("connected") for counters in self._counters())
 
-    def _wait(self, pause_s: float, reason: str) -> None:
-        text = f"{reason} Trying again in {pause_s:g} s."
-        self.context.checkpoint(events=[NewEvent("log", {"level": "warning", "message": text})])
+    def _counters(self) -> list[dict[str, int]]:
+        return list(Shard.objects.filter(job_id=self.context.job_id).values_list("counters", flat=True))
+
+    def _wait(self, error: StorageError) -> None:
+        """Wait before the next try. Raises JobFailed when that has been done for too long."""
+        # A server may take a few connections only: this shard then waits for as long as others of the job get on.
+        done = sum(sum(counters.values()) for counters in self._counters())
+        if done != self._done or not self._failures:
+            self._done, self._grew_at = done, time.monotonic()
+        if time.monotonic() - self._grew_at > PATIENCE_S:
+            raise JobFailed(str(error)) from error
+        # Shards that got into each other's way shall not do so again.
+        pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)] * random.uniform(0.75, 1.25)  # noqa: S311
+        is_told = self._failures < len(PAUSES_S) or self._failures % TOLD_EACH == 0
+        text = f"{error} Trying again in {pause_s:.1f} s."
+        self._failures += 1
+        events = [NewEvent("log", {"level": "warning", "message": text})] if is_told else []
+        self.context.checkpoint(events=events)
         self.context.call(asyncio.sleep(pause_s))
 
     async def _items(self) -> AsyncIterator[T]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
@@ -61,6 +61,12 @@ class HostKeyPolicy:
     pinned: str | None = None
     is_strict: bool = False
 
+    def pinned_to(self, key: HostKey | None) -> "HostKeyPolicy":
+        """The same with a key pinned that was shown, where any was taken."""
+        if key is None or self.demanded is not None or self.pinned is not None:
+            return self
+        return replace(self, pinned=key.fingerprint)
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -82,6 +88,11 @@ class Address:
     """Of `local`: folders it may reach."""
     forbidden: tuple[str, ...] = ()
     """Of `local`: folders it never reaches, as the data directory."""
+
+    def pinned_to(self, trace: "Trace") -> "Address":
+        """The same with the host keys that were shown pinned, where any was taken."""
+        jump = self.jump and replace(self.jump, host_keys=self.jump.host_keys.pinned_to(trace.jump_host_key))
+        return replace(self, host_keys=self.host_keys.pinned_to(trace.host_key), jump=jump)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 StorageError
 ├── ConnectFailed         no connection: name, refused, time-out, handshake
+│   └── HungUp            it may take no more connections now
 ├── AuthenticationFailed  the server said no to who we are
 ├── HostKeyRejected       changed, unknown under `strict`, or not the one that was demanded
 ├── ConnectionLost        was there, is gone                        (transient)
@@ -27,6 +28,10 @@ class StorageError(Exception):
 
 class ConnectFailed(StorageError):
     """No connection could be made."""
+
+
+class HungUp(ConnectFailed):
+    """The server closed the connection before it said who it is, as one does that has enough of them."""
 
 
 class AuthenticationFailed(StorageError):

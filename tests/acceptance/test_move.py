@@ -1,6 +1,5 @@
 """`manage.py move` as a person and as a script use it."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import asyncssh
 import psutil
@@ -19,6 +19,7 @@ import pytest
 from tests.acceptance.conftest import differences
 from tests.product import ROOT, Product, until
 from tests.servers.agent import ssh_agent
+from tests.servers.faulty import beside, faulty
 from tests.trees import digest, small_tree
 
 CANARY = "canary-61c2"
@@ -292,29 +293,9 @@ class PasswordServer(asyncssh.SSHServer):
 
 @pytest.fixture
 def password_address():
-    """Of a server that takes a password, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def call(coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
-
-    async def listen():
-        return await asyncssh.listen(
-            *("127.0.0.1", 0),
-            server_factory=PasswordServer,
-            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-            sftp_factory=True,
-        )
-
-    server = call(listen())
-    yield f"sftp://web@127.0.0.1:{server.get_port()}"
-    server.close()
-    call(server.wait_closed())
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    """Of a server that takes a password."""
+    with beside(faulty(Path("/"), ssh_class=PasswordServer)) as found:
+        yield f"sftp://web@127.0.0.1:{found.port}"
 
 
 def test_password_comes_from_the_environment_or_a_prompt_and_is_seen_nowhere(

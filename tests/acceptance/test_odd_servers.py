@@ -1,8 +1,14 @@
 """Servers that refuse what others do, real ones, through the whole product."""
 
+import asyncio
 import os
+from typing import ClassVar
 
-from tests.acceptance.conftest import local, log_of, sftp_on, submit
+import asyncssh
+
+from tests.acceptance.conftest import differences, local, log_of, sftp_on, submit
+from tests.product import Product
+from tests.servers.faulty import LetsEverybodyIn, beside, faulty
 from tests.servers.openssh import OpenSshServer
 from tests.trees import digest, small_tree
 
@@ -11,7 +17,7 @@ LONG_AGO = 1_500_000_000
 
 def transfer(product, source, destination, *statuses, **options):
     body = {"source_config": source, "dest_config": destination, "verify_after_transfer": True}
-    return product.wait_for(submit(product, "/api/transfer", body | options), *statuses)
+    return product.wait_for(submit(product, "/api/transfer", body | options), *statuses, seconds=240)
 
 
 def test_server_that_sets_no_attributes_gets_the_files_and_one_warning(product, tmp_path):
@@ -59,3 +65,42 @@ def test_account_without_rights_fills_what_is_its_own_and_fails_elsewhere_by_nam
     assert digest(to) == {path: found for path, found in digest(tree).items() if path not in lost}
     status = (to / "folder 0").stat()
     assert (status.st_mode & 0o777, status.st_mtime) == (0o555, LONG_AGO)
+
+
+class TwoConnections(LetsEverybodyIn):
+    """Hangs up on the third client."""
+
+    clients: ClassVar[set["TwoConnections"]] = set()
+    most = 0
+    refused = 0
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        if len(self.clients) >= 2:
+            TwoConnections.refused += 1
+            asyncio.get_running_loop().call_soon(conn.abort)
+            return
+        self.clients.add(self)
+        TwoConnections.most = max(self.most, len(self.clients))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.clients.discard(self)
+
+
+def test_server_of_two_connections_serves_more_workers(tmp_path):
+    tree = small_tree(tmp_path / "tree", folders=41, files=100)
+    (tmp_path / "host").mkdir()
+    with (
+        beside(faulty(tmp_path / "host", ssh_class=TwoConnections)) as address,
+        Product(tmp_path / "product") as product,
+    ):
+        product.start(workers=4)
+        there = {"protocol": "sftp", "host": address.host, "port": address.port, "username": "web"}
+        there["password"] = "x"
+        job = transfer(product, local(tree), there | {"root_path": "/site"})
+        assert differences(tree, tmp_path / "host/site") == ""
+        assert any("Trying again in" in text for text in log_of(product, job))
+        # One that needs both, while those of the last one may still be open.
+        transfer(product, there | {"root_path": "/site/folder 0"}, there | {"root_path": "/copy"})
+        assert differences(tree / "folder 0", tmp_path / "host/copy") == ""
+    assert TwoConnections.refused > 0
+    assert TwoConnections.most == 2

@@ -1,24 +1,36 @@
 """An SFTP server over real files that is bad at something: asyncssh's, with a few operations of its own."""
 
+import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 
 from migration_app.storages.base import Address
 
+T = TypeVar("T")
 
-class _LetsEverybodyIn(asyncssh.SSHServer):
+
+class LetsEverybodyIn(asyncssh.SSHServer):
+    """Asks for no password."""
+
     def begin_auth(self, username: str) -> bool:
         return False
 
 
 @contextlib.asynccontextmanager
-async def faulty(root: Path, server_class: type[asyncssh.SFTPServer]) -> AsyncIterator[Address]:
+async def faulty(
+    root: Path,
+    server_class: type[asyncssh.SFTPServer] = asyncssh.SFTPServer,
+    *,
+    ssh_class: type[asyncssh.SSHServer] = LetsEverybodyIn,
+) -> AsyncIterator[Address]:
     """A server in this event loop, which sees `root` as `/`."""
 
     opened: list[Any] = []
@@ -36,7 +48,7 @@ async def faulty(root: Path, server_class: type[asyncssh.SFTPServer]) -> AsyncIt
     listener = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_factory=_LetsEverybodyIn,
+        server_factory=ssh_class,
         server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
         sftp_factory=make,
         sftp_version=3,
@@ -50,3 +62,21 @@ async def faulty(root: Path, server_class: type[asyncssh.SFTPServer]) -> AsyncIt
         # A connection that breaks in the wrong moment leaves files to nobody.
         for file in opened:
             file.close()
+
+
+@contextlib.contextmanager
+def beside(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Run a server in a thread, with an event loop of its own, for tests that have none."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        found = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(30)
+        try:
+            yield found
+        finally:
+            asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(30)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

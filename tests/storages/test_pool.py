@@ -21,6 +21,10 @@ def held() -> bool:
     return True
 
 
+def pinned(server: OpenSshServer) -> Address:
+    return replace(sftp_address(server), host_keys=HostKeyPolicy(pinned=server.fingerprint))
+
+
 def run(test: Callable[[StoragePool], Awaitable[None]]) -> None:
     async def main() -> None:
         pool = StoragePool()
@@ -41,7 +45,7 @@ async def until_closed(storage: Storage) -> None:
 def test_released_connection_serves_the_next_with_its_own_root_and_guard(
     openssh: OpenSshServer, tmp_path: Path
 ) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
     asked: list[str] = []
 
     def guard(name: str) -> bool:
@@ -63,8 +67,21 @@ def test_released_connection_serves_the_next_with_its_own_root_and_guard(
     assert (tmp_path / "new").is_dir()
 
 
+def test_connection_that_learned_the_host_key_serves_those_who_know_it(openssh: OpenSshServer) -> None:
+    async def test(pool: StoragePool) -> None:
+        first = await pool.acquire(sftp_address(openssh), b"/", guard=held)
+        pool.release(first, reuse=True)
+        assert await pool.acquire(pinned(openssh), b"/", guard=held) is first
+        pool.release(first, reuse=True)
+        second = await pool.acquire(sftp_address(openssh), b"/", guard=held)
+        assert second is not first
+        pool.release(second, reuse=False)
+
+    run(test)
+
+
 def test_two_at_once_get_two_connections(openssh: OpenSshServer) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         first = await pool.acquire(address, b"/", guard=held)
@@ -96,7 +113,7 @@ def test_two_at_once_get_two_connections(openssh: OpenSshServer) -> None:
 def test_connection_never_serves_other_credentials_or_host_key_policies(
     openssh: OpenSshServer, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
     opened: list[Address] = []
 
     def refuse(address: Address, root: bytes, *, guard: object) -> Storage:
@@ -118,7 +135,7 @@ def test_idle_connection_is_closed_after_a_while(
     openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "IDLE_S", 0.05)
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         first = await pool.acquire(address, b"/", guard=held)
@@ -136,7 +153,7 @@ def test_connection_that_is_in_use_again_does_not_expire(
     openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "IDLE_S", 0.05)
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         storage = await pool.acquire(address, b"/", guard=held)
@@ -150,7 +167,7 @@ def test_connection_that_is_in_use_again_does_not_expire(
 
 
 def test_connection_that_is_not_to_be_reused_is_closed(openssh: OpenSshServer) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         storage = await pool.acquire(address, b"/", guard=held)
@@ -161,7 +178,7 @@ def test_connection_that_is_not_to_be_reused_is_closed(openssh: OpenSshServer) -
 
 
 def test_broken_connection_is_not_given_out(openssh: OpenSshServer) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         first = await pool.acquire(address, b"/", guard=held)
@@ -181,7 +198,7 @@ def test_what_was_asked_just_before_the_release_does_not_end_the_connection(
     openssh: OpenSshServer, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         storage = await pool.acquire(address, os.fsencode(tmp_path), guard=held)
@@ -190,7 +207,7 @@ def test_what_was_asked_just_before_the_release_does_not_end_the_connection(
         pool.release(storage, reuse=True)
         await asyncio.sleep(0.05)
         assert storage.is_connected
-        assert await pool.acquire(address, b"/", guard=held) is storage
+        assert await pool.acquire(storage.address, b"/", guard=held) is storage
         pool.release(storage, reuse=False)
 
     run(test)
@@ -208,7 +225,7 @@ def test_local_storage_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_pool_forgets_addresses_that_have_no_connection(openssh: OpenSshServer) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         storage = await pool.acquire(address, b"/", guard=held)
@@ -222,7 +239,7 @@ def test_pool_forgets_addresses_that_have_no_connection(openssh: OpenSshServer) 
 
 
 def test_closed_pool_closes_what_is_idle_and_keeps_nothing_more(openssh: OpenSshServer) -> None:
-    address = sftp_address(openssh)
+    address = pinned(openssh)
 
     async def test(pool: StoragePool) -> None:
         idle = await pool.acquire(address, b"/", guard=held)

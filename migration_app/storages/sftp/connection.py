@@ -14,6 +14,7 @@ from migration_app.storages.errors import (
     AuthenticationFailed,
     ConnectFailed,
     HostKeyRejected,
+    HungUp,
     StorageError,
 )
 from migration_app.storages.names import shown
@@ -314,6 +315,9 @@ def _translated(error: Exception, server: _Server) -> StorageError:
         return ConnectFailed(f"{where} cannot be reached: that is no name of a host.")
     if isinstance(error, ConnectionRefusedError):
         return ConnectFailed(f"{where} refuses connections: nothing listens on that port.")
+    has_begun = "handshake" in server.trace.reached
+    if isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)) and not has_begun:
+        return HungUp(f"{where} hung up: it does not speak SSH, or takes no more connections now.")
     if isinstance(error, OSError):
         return ConnectFailed(
             f"{where} cannot be reached: {readable(error.strerror or type(error).__name__)}."

@@ -85,6 +85,8 @@ class SftpStorage(Storage):
         self._connection, self._wire = found
         self.host_key = self.trace.host_key
         self._is_openssh = "OpenSSH" in self._connection.get_extra_info("server_version", "")
+        # Whoever comes next for this connection knows the key by then.
+        self.address = self.address.pinned_to(self.trace)
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
