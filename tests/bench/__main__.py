@@ -14,7 +14,6 @@ A cell is a tree, a way and a round trip in ms, as in small/up/0:
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from tests.bench.cells import find_cells
 from tests.bench.history import history_table, measure_history
 from tests.bench.report import as_json, as_table
 from tests.bench.runner import measure
-from tests.product import ROOT
 
 PEERS = ("rsync", "rclone", "cp")
 
@@ -49,7 +47,7 @@ def _options() -> argparse.Namespace:
         "--peer",
         action="append",
         choices=PEERS,
-        help="next to this tool; may be repeated (default: all; rclone is installed where it is missing)",
+        help="next to this tool; may be repeated (default: all)",
     )
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="runs of each tool (default: 3)")
     parser.add_argument(
@@ -104,11 +102,6 @@ def main() -> int:
     """The command line."""
     options = _options()
     found: dict[str, Any]
-    if not options.history and "rclone" in options.peer:
-        installed = subprocess.run([ROOT / "script/test-system", "--bench"], check=False)
-        if installed.returncode != 0:
-            print("Without rclone: script/bench --peer rsync --peer cp", file=sys.stderr)
-            return 1
     # What the servers printed is no result.
     with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
         if options.history:

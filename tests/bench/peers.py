@@ -1,6 +1,7 @@
 """Who moves the trees, and how: the product over HTTP, the others by their commands."""
 
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from tests.servers.openssh import OpenSshServer
 RUN_S = 600
 """After so long a run has failed."""
 PRODUCT = "haulier"
+RCLONE = str(Path(sys.executable).with_name("rclone"))
+"""The one of requirements-dev.txt: Debian's is years older."""
 RCLONE_TUNED = ("--transfers=16", "--checkers=32", "--sftp-chunk-size=255k", "--sftp-disable-hashcheck")
 
 
@@ -153,7 +156,7 @@ class Rclone(Peer):
         for port in {source.port, target.port} - {0}:
             self._know(port)
         sides = [f"{f'port{place.port}:' if place.port else ''}{place.path}" for place in (source, target)]
-        run("rclone", "--config", str(self._config), "copy", *self._options, *sides)
+        run(RCLONE, "--config", str(self._config), "copy", *self._options, *sides)
 
     def _know(self, port: int) -> None:
         section = f"[port{port}]\n"
@@ -187,10 +190,10 @@ def run(*command: str) -> str:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=RUN_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise RunFailed(f"{command[0]} was not done after {RUN_S} s") from None
+        raise RunFailed(f"{Path(command[0]).name} was not done after {RUN_S} s") from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["and said nothing"]
-        raise RunFailed(f"{command[0]} ended with {done.returncode}: {lines[-1]}")
+        raise RunFailed(f"{Path(command[0]).name} ended with {done.returncode}: {lines[-1]}")
     return done.stdout
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.cells import MIB
-from tests.bench.peers import PRODUCT, RCLONE_TUNED
+from tests.bench.peers import PRODUCT, RCLONE, RCLONE_TUNED
 from tests.bench.runner import Findings, Measured, Runs
 
 Json = dict[str, Any]
@@ -97,7 +97,7 @@ def _machine(options: Namespace) -> Json:
         "openssh": _first_line("ssh", "-V"),
         "rsync": _first_line("rsync", "--version"),
     }
-    return found | ({"rclone": _first_line("rclone", "version")} if "rclone" in options.peer else {})
+    return found | ({"rclone": _first_line(RCLONE, "version")} if "rclone" in options.peer else {})
 
 
 def _processor() -> str:
