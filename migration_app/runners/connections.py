@@ -27,7 +27,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 FIRST_TRIES = 3
 """How often a first connection is tried again on which the server hung up: longer than idle ones are kept."""
 PATIENCE_S = 1800.0
-"""How long a server may be out of reach while nothing of the job gets on; the last of the pauses is repeated."""
+"""Of a transfer, where there is something to lose; the last of the pauses is repeated for so long."""
 TOLD_EACH = 8
 """Of those repeated tries, so many give one line in the log."""
 
@@ -46,6 +46,8 @@ class Route(Generic[T]):
     context: ShardContext
     sides: list[Side]
     make: Callable[..., AsyncGenerator[T, None]]
+    patience_s: float = PATIENCE_S
+    """How long a server may be out of reach while nothing of the job gets on."""
     _open: list[Storage] = field(default_factory=list)
     _traces: dict[int, Trace] = field(default_factory=dict)
     """Of new connections, by the index of their side, with host keys that were not looked at yet."""
@@ -93,7 +95,7 @@ class Route(Generic[T]):
         done = sum(sum(counters.values()) for counters in self._counters())
         if done != self._done or not self._failures:
             self._done, self._grew_at = done, time.monotonic()
-        if time.monotonic() - self._grew_at > PATIENCE_S:
+        if time.monotonic() - self._grew_at > self.patience_s:
             raise JobFailed(str(error)) from error
         # Shards that got into each other's way shall not do so again.
         pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)] * random.uniform(0.75, 1.25)  # noqa: S311

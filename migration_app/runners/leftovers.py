@@ -11,7 +11,9 @@ from migration_app.storages.base import Kind, Storage
 from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext
 
 LONGEST_S = 60.0
-"""How long a destination that is away, or slow, is tried."""
+"""How long a destination that is slow is tried."""
+AWAY_S = 15.0
+"""How long one is waited for that is away."""
 _LEFT = "Unfinished files may be left at the destination; their names begin with .haulier-."
 
 
@@ -27,7 +29,8 @@ def remove_temp_files(context: ShardContext, shards: list[Json]) -> None:
     problem = ""
     until = time.monotonic() + LONGEST_S
     try:
-        route = Route(context, [side_of(context, "destination", "destination_root")], cleaned)
+        sides = [side_of(context, "destination", "destination_root")]
+        route = Route(context, sides, cleaned, patience_s=AWAY_S)
         for parts in route.lists():
             removed = parts[-1] if parts else removed
             context.checkpoint()

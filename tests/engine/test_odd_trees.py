@@ -184,16 +184,33 @@ def test_paths_as_long_as_the_system_takes_arrive_and_longer_ones_fail_by_name(
     os.close(folder)
     left = moved_as_far_as_it_goes(route, tmp_path)
     while path:
-        there = os.fsencode(tmp_path / "to") + b"/" + path + b"/file"
         # Until it is whole a file has a name of 33 letters.
-        fits = len(there) + 33 < PATH_MAX
+        fits = len(os.fsencode(tmp_path / "to") + b"/" + path + b"/") + 37 < PATH_MAX
         is_told = path + b"/file" in left or path in left
         # OpenSSH leaves out of a listing what it cannot look at, so nobody hears of it.
         is_hidden = len(os.fsencode(tmp_path / "from") + b"/" + path) >= PATH_MAX
-        assert is_hidden or is_told != (len(there) < PATH_MAX and os.path.exists(there))
+        assert is_hidden or is_told != is_there(tmp_path / "to", path + b"/file")
         assert not (fits and is_told)
         path = path.rpartition(b"/")[0]
     assert all(left.values())
+
+
+def is_there(root: Path, path: bytes) -> bool:
+    """Whether something has a name below a folder; step by step, as whole the name may be too long to ask for."""
+    *above, name = path.split(b"/")
+    folder = os.open(root, os.O_DIRECTORY)
+    try:
+        for part in above:
+            inner = os.open(part, os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        os.stat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(folder)
 
 
 def moved_as_far_as_it_goes(route: tuple[Opener, Opener], tmp_path: Path) -> dict[bytes, str]:
