@@ -199,7 +199,7 @@ def test_paths_as_long_as_the_system_takes_arrive_and_longer_ones_fail_by_name(
 
 
 def is_there(root: Path, path: bytes) -> bool:
-    """Whether something has a name below a folder; step by step, as whole the name may be too long to ask for."""
+    """Whether a file has a name below a folder; step by step, as whole the name may be too long to ask for."""
     *above, name = path.split(b"/")
     folder = os.open(root, os.O_DIRECTORY)
     try:
@@ -207,11 +207,9 @@ def is_there(root: Path, path: bytes) -> bool:
             inner = os.open(part, os.O_DIRECTORY, dir_fd=folder)
             os.close(folder)
             folder = inner
-        os.stat(name, dir_fd=folder)
+        return stat.S_ISREG(os.stat(name, dir_fd=folder).st_mode)
     except FileNotFoundError:
         return False
-    else:
-        return True
     finally:
         os.close(folder)
 
