@@ -30,18 +30,28 @@ class Account:
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
         """Be that account in this process for a while."""
-        groups, home = os.getgroups(), os.environ["HOME"]
+        home = os.environ["HOME"]
         os.environ["HOME"] = str(self.folder)
-        os.setgroups([])
-        os.setegid(self.gid)
-        os.seteuid(self.uid)
         try:
-            yield
+            with acting_as(self.uid, self.gid):
+                yield
         finally:
-            os.seteuid(0)
-            os.setegid(0)
-            os.setgroups(groups)
             os.environ["HOME"] = home
+
+
+@contextlib.contextmanager
+def acting_as(uid: int, gid: int) -> Iterator[None]:
+    """Be somebody else in this process for a while, in no other group; needs root."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(gid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 @contextlib.contextmanager

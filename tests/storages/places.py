@@ -23,6 +23,7 @@ from migration_app.storages.base import (
 )
 from migration_app.storages.errors import StorageError
 from migration_app.storages.registry import open_storage
+from tests.servers.accounts import acting_as
 from tests.servers.openssh import OpenSshServer
 
 T = TypeVar("T")
@@ -81,16 +82,8 @@ def held_back_by_modes() -> Iterator[None]:
         yield
         return
     nobody = pwd.getpwnam("nobody")
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(nobody.pw_gid)
-    os.seteuid(nobody.pw_uid)
-    try:
+    with acting_as(nobody.pw_uid, nobody.pw_gid):
         yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 class Answers:
