@@ -1,7 +1,7 @@
 """A small site with one larger file, and its way to and from a server that is bad at something."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,7 @@ def up(
 ) -> dict[bytes, str]:
     """Copy everything to a server; gives what failed."""
     destination.mkdir(exist_ok=True)
-
-    async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(destination, server_class) as address:
-            there = open_storage(address, b"/", guard=is_allowed)
-            return await failures(local(source), there, **options)
-
-    return asyncio.run(go())
+    return at_server(destination, server_class, lambda there: failures(local(source), there, **options))
 
 
 def down(
@@ -63,11 +57,19 @@ def down(
 ) -> dict[bytes, str]:
     """Copy everything from a server; gives what failed."""
     destination.mkdir(exist_ok=True)
+    return at_server(source, server_class, lambda there: failures(there, local(destination), **options))
+
+
+def at_server(
+    root: Path,
+    server_class: type[asyncssh.SFTPServer],
+    move: Callable[[Storage], Coroutine[Any, Any, dict[bytes, str]]],
+) -> dict[bytes, str]:
+    """Run `move` with a server that sees `root` as `/`; gives what failed."""
 
     async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(source, server_class) as address:
-            there = open_storage(address, b"/", guard=is_allowed)
-            return await failures(there, local(destination), **options)
+        async with asyncio.timeout(30), faulty(root, server_class) as address:
+            return await move(open_storage(address, b"/", guard=is_allowed))
 
     return asyncio.run(go())
 

@@ -9,10 +9,8 @@ from typing import Any
 import asyncssh
 import pytest
 
-from migration_app.storages.registry import open_storage
-from tests.engine.sites import BIG, failures, files_in, make_site
-from tests.engine.trees import LONG_AGO, Opener, is_allowed, local, sftp
-from tests.servers.faulty import faulty
+from tests.engine.sites import BIG, at_server, failures, files_in, make_site, up
+from tests.engine.trees import LONG_AGO, Opener, local, sftp
 from tests.servers.openssh import OpenSshServer
 
 CHANGED = "It changed after it was listed."
@@ -90,12 +88,7 @@ def test_file_that_changes_while_it_is_read_is_right_or_fails_by_name(
     before = files_in(tmp_path / "from")
     (tmp_path / "to").mkdir()
 
-    async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(tmp_path / "to", Changes) as address:
-            there = open_storage(address, b"/", guard=is_allowed)
-            return await failures(opener(tmp_path / "from"), there)
-
-    failed = asyncio.run(go())
+    failed = at_server(tmp_path / "to", Changes, lambda there: failures(opener(tmp_path / "from"), there))
     assert Changes.left == 0
     if errors:
         assert failed.keys() == {b"folder/big"}
@@ -153,10 +146,5 @@ def test_file_that_is_written_over_within_the_second_of_its_listing_is_no_mixtur
     os.utime(tmp_path / "from/folder/big", (LONG_AGO, LONG_AGO))
     (tmp_path / "to").mkdir()
 
-    async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(tmp_path / "to", Changes) as address:
-            there = open_storage(address, b"/", guard=is_allowed)
-            return await failures(local(tmp_path / "from"), there)
-
-    assert asyncio.run(go()) == {b"folder/big": "It changed while it was read."}
+    assert up(tmp_path / "from", tmp_path / "to", Changes) == {b"folder/big": "It changed while it was read."}
     assert "folder/big" not in files_in(tmp_path / "to")
