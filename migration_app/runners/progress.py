@@ -121,5 +121,8 @@ def _previous(snapshot: Snapshot, name: str, default: Any) -> Any:
 
 
 def _message(snapshot: Snapshot) -> Json:
+    count = snapshot.counters.get
     text = snapshot.waiting_for or snapshot.error_message
+    if not text and snapshot.status == "running" and (total := count("to_verify", 0)):
+        text = f"Compared by content: {count('verified', 0):,} of {total:,} files."
     return {"message": text} if text else {}

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from migration_app import manifest
 from migration_app.engine.filters import Filter
@@ -13,6 +13,7 @@ from migration_app.engine.scan import ScanBatch, scan_tree
 from migration_app.models import EntryKind, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_text
 from migration_app.runners.connections import Route, side_of
+from migration_app.runners.proof import differences, prove, save_evidence
 from migration_app.storages.base import Entry, Storage
 from sessions_app.runners import Json, NewEvent, ShardContext
 
@@ -32,11 +33,33 @@ class _OnlyFolders(Filter):
 
 
 def verify(context: ShardContext) -> Json:
-    """Compare by size; the `verification_result` of the HTTP contract."""
-    context.counters["verifying"] = 1
-    context.checkpoint(events=[NewEvent("phase", {"phase": "verifying"})])
-    compare_sizes(context)
+    """Compare by size, then by content what has the right size; the `verification_result` of the HTTP contract.
+
+    The shard's cursor is the number up to which contents were compared: a second try after a crash goes on there.
+    """
+    if context.cursor is None:
+        context.counters["verifying"] = 1
+        context.checkpoint(events=[NewEvent("phase", {"phase": "verifying"})])
+        compare_sizes(context)
+        context.counters["to_verify"] = _of_right_size(context).count()
+        context.checkpoint(cursor=0)
+    rows = _of_right_size(context).filter(number__gt=context.cursor)
+    for proofs in prove(context, rows.order_by("number")):
+        context.counters["verified"] = context.counters.get("verified", 0) + len(proofs)
+        last = proofs[-1].file
+        context.checkpoint(
+            cursor=last.number,
+            current={"path": path_text(last.entry.path)},
+            events=differences(proofs),
+            write=partial(save_evidence, context, proofs),
+        )
     return verification_result(context.job_id)
+
+
+def _of_right_size(context: ShardContext) -> "QuerySet[ManifestEntry]":
+    # A file that failed keeps its reason.
+    rows = manifest.rows_of(context.job_id).exclude(state=EntryState.FAILED)
+    return rows.filter(kind=EntryKind.FILE, evidence=Evidence.SIZE_ONLY)
 
 
 def compare_sizes(context: ShardContext) -> None:

@@ -39,7 +39,7 @@ def test_site_goes_up_and_comes_back_identical(product, wordpress, sftp, moved, 
     assert (result["success"], result["errors_count"], result["method"]) == (True, 0, "sftp_stream")
     proof = result["verification_result"]
     assert (proof["success"], proof["source_files"], proof["dest_files"]) == (True, len(files), len(files))
-    assert proof["evidence"] == {"two_sided_hash": 0, "readback": 0, "size_only": len(files)}
+    assert proof["evidence"] == {"two_sided_hash": 0, "readback": len(files), "size_only": 0}
     assert (job["progress"]["percent_complete"], job["progress"]["files_transferred"]) == (100.0, len(files))
     down = tmp_path / "down"
     body = {"source_config": sftp(up), "dest_config": local(down)}

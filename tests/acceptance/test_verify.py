@@ -1,5 +1,7 @@
 """Verification by content, after the fact, on servers with a shell and without."""
 
+import os
+
 import pytest
 
 from tests.acceptance.conftest import local, submit
@@ -64,6 +66,32 @@ def test_a_changed_byte_and_a_missing_file_are_found(product, transfer, tmp_path
     assert problems["folder 2/file 5.txt"] == "Missing at the destination."
     assert "5 at the destination" in problems["folder 2/file 6.txt"]
     assert job["error_message"].startswith("The copy is not what the source is")
+
+
+def test_transfer_that_is_to_verify_does_it_by_content(product, has_shell, sftp, tmp_path):
+    site = small_tree(tmp_path / "site", folders=2, files=3)
+    there = tmp_path / "host/folder 0/file 0.txt"
+    there.parent.mkdir(parents=True)
+    # What a comparison by size and time takes for equal.
+    there.write_bytes(b"!" * 1000)
+    same = site / "folder 0/file 0.txt"
+    os.utime(there, ns=(same.stat().st_mtime_ns,) * 2)
+    assert there.stat().st_size == same.stat().st_size
+    body = {
+        "source_config": local(site),
+        "dest_config": sftp(tmp_path / "host"),
+        "verify_after_transfer": True,
+    }
+    job = product.wait_for(submit(product, "/api/transfer", body), "failed")
+    result = job["transfer_result"]
+    assert (result["files_transferred"], result["errors_count"]) == (5, 0)
+    proof = result["verification_result"]
+    assert proof["problems"] == [{"path": "folder 0/file 0.txt", "error": "The contents differ (SHA-256)."}]
+    evidence = {"two_sided_hash": 5, "readback": 0} if has_shell else {"two_sided_hash": 0, "readback": 5}
+    assert proof["evidence"] == evidence | {"size_only": 0}
+    there.unlink()
+    job = product.wait_for(submit(product, "/api/transfer", body))
+    assert sum(job["transfer_result"]["verification_result"]["evidence"].values()) == 6
 
 
 def test_only_transfers_that_have_ended_are_verified(product, transfer):

@@ -1,0 +1,122 @@
+"""Compares files by content: each side hashed where it is, else read back."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from migration_app import manifest
+from migration_app.engine.digests import read_digests
+from migration_app.models import Evidence, ManifestEntry
+from migration_app.paths import path_text
+from migration_app.runners.connections import Route, side_of
+from migration_app.storages.base import Entry, Storage
+from migration_app.storages.errors import StorageError
+from sessions_app.runners import NewEvent, ShardContext
+
+BATCH_BYTES = 64 * 10**6
+BATCH_FILES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to be compared: `place` is its path at the destination where that is another one."""
+
+    number: int
+    entry: Entry
+    place: bytes
+
+    @property
+    def there(self) -> Entry:
+        """The same at the destination."""
+        return replace(self.entry, path=self.place or self.entry.path, real=b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What two digests of a file say; `reason` is empty where they are equal."""
+
+    file: File
+    evidence: Evidence
+    reason: str
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.evidence is not Evidence.MISMATCH
+
+
+def prove(context: ShardContext, rows: Iterable[ManifestEntry]) -> Iterator[list[Proof]]:
+    """Hash both sides of files, in batches: the caller saves each with a checkpoint. Raises JobFailed."""
+    left = [File(row.number, manifest.entry_of(row), manifest.place_of(row)) for row in rows]
+    sides = [side_of(context, "source", "source_root"), side_of(context, "destination", "destination_root")]
+    while left:
+        batch, left = _split(left)
+
+        async def hashed(
+            source: Storage, destination: Storage, batch: Sequence[File] = batch
+        ) -> AsyncGenerator[list[Proof], None]:
+            here, there = await asyncio.gather(
+                _digests(source, [file.entry for file in batch]),
+                _digests(destination, [file.there for file in batch]),
+            )
+            yield [_proof(file, here[file.entry.path], there[file.there.path]) for file in batch]
+
+        for lists in Route(context, sides, hashed).lists():
+            if not lists:
+                context.checkpoint(current={"path": path_text(batch[0].entry.path)})
+                continue
+            context.counters["connected"] = 1
+            yield [proof for found in lists for proof in found]
+
+
+def differences(proofs: Sequence[Proof]) -> list[NewEvent]:
+    """An event for each file that is not the same on both sides."""
+    return [
+        NewEvent("file_failed", {"path": path_text(proof.file.entry.path), "error": proof.reason})
+        for proof in proofs
+        if not proof.is_equal
+    ]
+
+
+def save_evidence(context: ShardContext, proofs: Sequence[Proof]) -> None:
+    """Note what was found, inside the caller's transaction."""
+    manifest.set_evidence(
+        context.job_id, [(proof.file.number, proof.evidence, proof.reason) for proof in proofs]
+    )
+
+
+def _split(files: list[File]) -> tuple[list[File], list[File]]:
+    """The next batch, and the rest: one command at the server must not take for ever."""
+    size = 0
+    for count, file in enumerate(files[:BATCH_FILES], 1):
+        size += file.entry.size
+        if size >= BATCH_BYTES:
+            return files[:count], files[count:]
+    return files[:BATCH_FILES], files[BATCH_FILES:]
+
+
+Found = tuple[bytes | StorageError, bool]
+"""A digest or why there is none, and whether the file went over the wire for it."""
+
+
+async def _digests(storage: Storage, entries: Sequence[Entry]) -> dict[bytes, Found]:
+    there = await storage.digests_there(list({entry.read_path: None for entry in entries}))
+    found: dict[bytes, Found] = {
+        entry.path: (there[entry.read_path], False) for entry in entries if entry.read_path in there
+    }
+    rest = [entry for entry in entries if entry.path not in found]
+    is_remote = storage.address.protocol != "local"
+    async for batch in read_digests(storage, rest):
+        for number, result in batch:
+            found[rest[number].path] = (result, is_remote)
+    return found
+
+
+def _proof(file: File, here: Found, there: Found) -> Proof:
+    # A side that cannot be read proves no more than the size did.
+    for name, (digest, _) in (("source", here), ("destination", there)):
+        if isinstance(digest, StorageError):
+            return Proof(file, Evidence.SIZE_ONLY, f"Only the size was compared: at the {name}: {digest}")
+    if here[0] != there[0]:
+        return Proof(file, Evidence.MISMATCH, "The contents differ (SHA-256).")
+    return Proof(file, Evidence.READBACK if here[1] or there[1] else Evidence.TWO_SIDED_HASH, "")
