@@ -269,7 +269,7 @@ class TransferOptionsForm(OptionsForm):
         label="Verify afterwards",
         required=False,
         initial=True,
-        help_text="Lists the destination once more and compares sizes.",
+        help_text="Lists the destination once more and compares both sides by content (SHA-256).",
     )
     conflict = forms.ChoiceField(
         label="Files that differ at the destination",

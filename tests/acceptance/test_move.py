@@ -402,7 +402,7 @@ def test_options_reach_the_job(bare_machine, tmp_path):
         [row] = database.execute("SELECT params FROM sessions_app_job ORDER BY created_at DESC LIMIT 1")
     assert json.loads(row[0])["bandwidth_limit"] == 2.5
     verified = move(bare_machine, site, tmp_path / "copy", "--verify")
-    assert "All 5 files are there with the right size" in verified.stdout
+    assert "All 5 files are there and equal by content" in verified.stdout
 
 
 @pytest.mark.parametrize("question", ["Password of", "[y/N]"])

@@ -113,7 +113,7 @@ def test_move_goes_between_stored_connections(product, place, wordpress, tmp_pat
         assert stored.status == 201, stored
     done = move(product, f"old:{wordpress}", f"new:{tmp_path}/copy", "--accept-new-host-key")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "are there with the right size" in done.stdout.splitlines()[-1]
+    assert "are there and equal by content" in done.stdout.splitlines()[-1]
     assert differences(wordpress, tmp_path / "copy") == ""
     again = move(product, f"old:{wordpress}", f"new:{tmp_path}/copy", "--dry-run")
     assert "Only compared: 0 to create, 0 to change" in again.stdout

@@ -93,8 +93,8 @@ _COPIED = {
         "missing_files": 0,
         "mismatched_files": 0,
         "problems": [],
-        "message": "All 2,514 files are there with the same sizes.",
-        "evidence": {"two_sided_hash": 0, "readback": 0, "size_only": 2514},
+        "message": "All 2,514 files are there and equal by content (SHA-256).",
+        "evidence": {"two_sided_hash": 2514, "readback": 0, "size_only": 0},
     },
 }
 _BROKEN = {

@@ -258,7 +258,7 @@ def test_rows_say_what_a_job_came_to(signed_in: Client, gallery: dict[str, Job])
 
 def test_evidence_names_what_proved_something(signed_in: Client, gallery: dict[str, Job]) -> None:
     text = signed_in.get(f"/jobs/{gallery['transfer-completed'].pk}").content.decode()
-    assert "<dd>2,514 files size compared</dd>" in text
+    assert "<dd>2,514 files hashed on both sides</dd>" in text
 
 
 def test_a_failed_job_leads_to_its_form_with_what_was_entered(

@@ -87,7 +87,9 @@ class Command(BaseCommand):
         )
         new.add_argument("--exclude", action="append", metavar="GLOB", help="Leave these out; repeatable.")
         new.add_argument(
-            "--verify", action=BooleanOptionalAction, help="Verify by size afterwards, which is the default."
+            "--verify",
+            action=BooleanOptionalAction,
+            help="Compare both sides by content afterwards, which is the default.",
         )
         new.add_argument(
             "--bwlimit", type=float, metavar="MB/S", help="Send at most so many megabytes a second."
