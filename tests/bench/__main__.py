@@ -14,6 +14,7 @@ A cell is a tree, a way and a round trip in ms, as in small/up/0:
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -101,6 +102,8 @@ def _scratch(parent: Path | None) -> Iterator[Path]:
 def main() -> int:
     """The command line."""
     options = _options()
+    # Stopped, it stops its servers and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     found: dict[str, Any]
     # What the servers printed is no result.
     with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:

@@ -12,7 +12,7 @@ from migration_app.storages.errors import (
     PermissionDenied,
     StorageError,
 )
-from migration_app.storages.names import refusal_of
+from migration_app.storages.names import LONGEST_PATH, refusal_of
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Attributes, Cursor, MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
@@ -129,6 +129,9 @@ class FolderLister:
                 continue
             path = self._path + b"/" + name if self._path else name
             refused = refusal_of(path, name)
+            if refused is None and len(self._absolute) + 1 + len(name) >= LONGEST_PATH:
+                # OpenSSH cuts such a path off and gives the attributes of what it then finds, as its folder's.
+                refused = NameRefused(f"The whole path is longer than {LONGEST_PATH - 1:,} bytes.")
             if refused is not None:
                 self._problems.append((path, refused))
             else:
