@@ -127,12 +127,14 @@ class ReportView(APIView):
 
 def _printed(request: Request, job: Job) -> HttpResponseBase:
     sides = (("From", job.public.get("source_config")), ("To", job.public.get("dest_config")))
+    result = job.result or {}
     took = job.completed_at - job.started_at if job.completed_at and job.started_at else None
     context = {
         "job": job,
         "title": job.title or f"{job.type.capitalize()} {str(job.pk)[:8]}",
         "sides": [(label, config) for label, config in sides if config],
         "duration_s": took.total_seconds() if took is not None else None,
+        "check": result if job.type == "verify" else result.get("verification_result"),
         "report": reports.report_json(job),
         "now": timezone.now(),
     }

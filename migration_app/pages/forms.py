@@ -214,6 +214,21 @@ class StoredConnectionForm(ConnectionForm):
                     self.fields[field].help_text = f"{what} is stored. Leave this empty to keep it."
 
 
+class LinesField(forms.CharField):
+    """A list of texts, one a line; blanks at the ends of a line are part of it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strip=False, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        """The lines that are not empty."""
+        return [line for line in str(value or "").replace("\r", "").split("\n") if line.strip()]
+
+    def prepare_value(self, value: Any) -> Any:
+        """The text of a list to begin with, or what was typed."""
+        return "\n".join(value) if isinstance(value, list) else value
+
+
 class OptionsForm(forms.Form):
     """What scan and transfer have in common."""
 
@@ -235,9 +250,15 @@ class OptionsForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["key"].initial = uuid.uuid4().hex
         for name, field in self.fields.items():
-            if isinstance(field, forms.FloatField) and not self.initial.get(name):
+            if isinstance(field, forms.IntegerField) and not self.initial.get(name):
                 # No limit, which the contract writes as 0.
                 self.initial[name] = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something in the folded part is wrong, or not as it is without a choice."""
+        said = ((self[name].value(), field.initial) for name, field in self.fields.items() if name != "key")
+        return bool(self.errors) or any((value or None) != (usual or None) for value, usual in said)
 
     def patterns(self) -> list[str]:
         """The exclusions as glob strings."""
@@ -260,11 +281,29 @@ class ScanOptionsForm(OptionsForm):
         initial=True,
         help_text="WordPress, Joomla, Drupal and others: reads version and database name, never a password.",
     )
+    max_depth = forms.IntegerField(
+        label="Levels of folders",
+        required=False,
+        min_value=0,
+        help_text="1: only what lies in the folder itself. Empty: all levels.",
+    )
+    max_files = forms.IntegerField(
+        label="Most files",
+        required=False,
+        min_value=0,
+        help_text="The scan ends there, whichever came first. Empty: no limit.",
+    )
 
 
 class TransferOptionsForm(OptionsForm):
     """The options of a transfer."""
 
+    files = LinesField(  # type: ignore[assignment] # Django takes it into `fields`
+        label="Only these paths",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3, "placeholder": "wp-content/uploads\nindex.php", **_AS_TYPED}),
+        help_text="Files or folders, one a line, as seen from the folder. Empty: everything.",
+    )
     verify_after_transfer = forms.BooleanField(
         label="Verify afterwards",
         required=False,
@@ -280,6 +319,7 @@ class TransferOptionsForm(OptionsForm):
             ("skip", "Keep them"),
             ("rename", "Keep them, and put the new ones beside them"),
         ],
+        initial="overwrite",
     )
     bandwidth_limit = forms.FloatField(
         label="Bandwidth in MB/s",

@@ -117,6 +117,33 @@ class JobView:
         has_copy = self.job.type == "transfer" and not self.job.params.get("dry_run")
         return has_copy and self.job.status in ("completed", "failed")
 
+    @cached_property
+    def verification(self) -> Job | None:
+        """The newest verification of a transfer that was started by itself."""
+        if self.job.type != "transfer":
+            return None
+        return Job.objects.filter(parent=self.job, type="verify").order_by("-created_at").first()
+
+    @property
+    def verification_badge(self) -> Badge | None:
+        """The mark of that verification."""
+        return badge_of(self.verification) if self.verification is not None else None
+
+    @property
+    def wants_verification(self) -> bool:
+        """Whether all was copied and nobody has compared the copy by content, so that this is what comes next."""
+        if not self.can_verify or self.job.status != JobStatus.COMPLETED or self.failures:
+            return False
+        later = self.verification
+        if later is not None and later.is_active:
+            return False
+        check: Json = (
+            (later.result if later is not None else None)
+            or (self.result or {}).get("verification_result")
+            or {}
+        )
+        return not check.get("success") or bool(check.get("evidence", {}).get("size_only"))
+
     @property
     def message(self) -> str:
         """What the job itself says now: why it waits, or what it does."""

@@ -16,6 +16,7 @@ from migration_app.contacts import Contact
 from migration_app.pages import drafts
 from migration_app.pages.forms import (
     SECRET_FIELDS,
+    LinesField,
     OptionsForm,
     ScanOptionsForm,
     SideForm,
@@ -165,9 +166,9 @@ class JobForm:
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
-            elif isinstance(field, forms.ChoiceField):
+            elif isinstance(field, forms.ChoiceField | LinesField):
                 found[name] = self.options.cleaned_data[name]
-            elif isinstance(field, forms.FloatField):
+            elif isinstance(field, forms.IntegerField):
                 found[name] = self.options.cleaned_data[name] or 0
         return found | {self.patterns_field: self.options.patterns()}
 

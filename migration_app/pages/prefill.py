@@ -29,6 +29,8 @@ def first_values(request: SignedRequest, job_type: str, patterns_field: str) -> 
         source = {next(iter(SIDES[job_type])): job.public.get("source_config", {})}
         found = asked if job.type == job_type else source
         found |= _stored_sides(job, job_type, found)
+        if "files" in found:
+            found["files"] = _paths(request, found["files"])
     lines += [text for text in request.GET.getlist("exclude") if text.strip() and text.isprintable()]
     found.pop(patterns_field, None)
     return found | {"exclusions": "\n".join(dict.fromkeys(lines[:MOST_EXCLUSIONS]))}
@@ -72,3 +74,11 @@ def _lines(request: SignedRequest, exclusions: list[Json]) -> list[str]:
     if lost:
         messages.warning(request, f"Patterns that do not fit into this form are not in it: {lost}.")
     return lines
+
+
+def _paths(request: SignedRequest, paths: list[str]) -> list[str]:
+    """Paths as the form takes them, one a line; says so where one cannot be written there."""
+    found = [path for path in paths if path.strip() and not {"\n", "\r"} & set(path)]
+    if lost := len(paths) - len(found):
+        messages.warning(request, f"Paths that do not fit into this form are not in it: {lost}.")
+    return found

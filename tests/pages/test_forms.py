@@ -173,7 +173,7 @@ def test_a_copy_into_itself_is_refused_at_the_destination(signed_in: Client, tmp
 
 def test_options_of_a_transfer_reach_its_job(signed_in: Client, seen: None) -> None:
     page = signed_in.get("/new/transfer").content.decode()
-    assert '<option value="overwrite">Replace them</option>' in page
+    assert '<option value="overwrite" selected>Replace them</option>' in page
     data = sftp(FROM) | sftp(TO, host="example.net")
     options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on", "follow_symlinks": "on"}
     options |= {"bandwidth_limit": "2.5", "skip_large_files": ""}
@@ -199,6 +199,63 @@ def test_limit_that_is_none_is_told_beside_its_field(
     text = signed_in.post("/new/transfer", data).content.decode()
     assert said in beside(text, "id_new-transfer-bandwidth_limit")
     assert not Job.objects.exists()
+
+
+def test_only_the_paths_that_are_named_are_copied_and_the_form_keeps_them(
+    signed_in: Client, seen: None
+) -> None:
+    data = sftp(FROM) | sftp(TO, host="example.net")
+    paths = "wp-content/uploads/\r\n\r\n two blanks \r\nindex.php"
+    assert signed_in.post("/new/transfer", data | {"new-transfer-files": paths}).status_code == 302
+    job = Job.objects.get()
+    assert job.params["files"] == ["wp-content/uploads", " two blanks ", "index.php"]
+    text = signed_in.get(f"/new/transfer?from={job.pk}").content.decode()
+    assert "wp-content/uploads\n two blanks \nindex.php</textarea>" in text
+    assert '<details class="options" open>' in text
+    Job.objects.filter(pk=job.pk).update(params=job.params | {"files": ["a\nb", "index.php"]})
+    text = signed_in.get(f"/new/transfer?from={job.pk}").content.decode()
+    assert "Paths that do not fit into this form are not in it: 1." in text
+
+
+def test_limits_of_a_scan_reach_its_job_and_come_back(signed_in: Client, tmp_path: Path) -> None:
+    limits = {"new-scan-max_depth": "2", "new-scan-max_files": "100"}
+    signed_in.post("/new/scan", scan_of(tmp_path, **limits))
+    job = Job.objects.get()
+    assert (job.params["max_depth"], job.params["max_files"]) == (2, 100)
+    text = signed_in.get(f"/new/scan?from={job.pk}").content.decode()
+    assert all(f'name="{name}" value="{value}"' in text for name, value in limits.items())
+
+
+@pytest.mark.parametrize(
+    ("address", "field", "value", "label", "said"),
+    [
+        ("scan", "max_depth", "-1", "Levels of folders", "greater than or equal to 0"),
+        ("scan", "max_files", "1.5", "Most files", "Enter a whole number"),
+        ("scan", "max_files", "1" + "0" * 10, "Most files", "Must not be more than 1000000000"),
+        ("transfer", "files", "/srv/index.php", "Only these paths", "relative to the source"),
+        ("transfer", "files", "a/../b", "Only these paths", "without “..”"),
+    ],
+)
+def test_limits_and_paths_that_are_none_are_told_beside_their_fields(
+    signed_in: Client, seen: None, address: str, field: str, value: str, label: str, said: str
+) -> None:
+    sides = sftp(SCAN) if address == "scan" else sftp(FROM) | sftp(TO, host="example.net")
+    answer = signed_in.post(f"/new/{address}", sides | {f"new-{address}-{field}": value})
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert said in beside(text, f"id_new-{address}-{field}")
+    assert f"{label}: " in text[text.index('id="errors"') : text.index('class="sides"')]
+    assert not Job.objects.exists()
+
+
+def test_folded_options_open_where_one_is_chosen(signed_in: Client, seen: None) -> None:
+    assert '<details class="options">' in signed_in.get("/new/transfer").content.decode()
+    data = sftp(FROM) | sftp(TO, host="example.net") | {"new-transfer-verify_after_transfer": "on"}
+    signed_in.post("/new/transfer", data | {"new-transfer-key": "one"})
+    signed_in.post("/new/transfer", data | {"new-transfer-key": "two", "new-transfer-dry_run": "on"})
+    for job in Job.objects.all():
+        text = signed_in.get(f"/new/transfer?from={job.pk}").content.decode()
+        assert ('<details class="options" open>' in text) == job.params["dry_run"]
 
 
 def test_operators_are_not_offered_folders_of_this_machine(client: Client, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from migration_app import secrets
 from migration_app.models import Endpoint
 from migration_app.pages import curve_view, wording
 from migration_app.runners.statistics import Statistics
-from sessions_app import accounts
+from sessions_app import accounts, transitions
 from sessions_app.models import Job, User, Worker
+from sessions_app.states import JobStatus
 from tests.pages.gallery import RIGHT_TO_LEFT, Gallery
 
 pytestmark = pytest.mark.django_db
@@ -276,6 +277,37 @@ def test_a_verification_leads_to_its_transfer(signed_in: Client, gallery: dict[s
     transfer = gallery["transfer-completed"]
     answer = signed_in.post(f"/jobs/{transfer.pk}/verify", follow=True)
     assert f'<dt>Of</dt><dd><a href="/jobs/{transfer.pk}">' in answer.content.decode()
+
+
+def test_first_button_of_a_copy_that_nobody_has_compared_by_content_does_that(
+    signed_in: Client, owner: User, gallery: dict[str, Job]
+) -> None:
+    job = gallery["transfer-completed"]
+    result = dict(job.result or {})
+    check = result["verification_result"]
+    verify = f'<button class="first" formaction="/jobs/{job.pk}/verify">'
+
+    def drawn(**more: Any) -> str:
+        Job.objects.filter(pk=job.pk).update(result=result | more)
+        text = signed_in.get(f"/jobs/{job.pk}").content.decode()
+        main = text[text.index("<main") : text.index("</main>")]
+        assert main.count('class="first"') + main.count("button first") == 1 or "verify" not in main
+        return main
+
+    assert verify not in drawn()
+    by_size = check | {"evidence": {"two_sided_hash": 0, "readback": 0, "size_only": 2514}}
+    assert verify in drawn(verification_result=by_size)
+    assert verify not in drawn(verification_result=None, errors_count=1)
+    assert verify in drawn(verification_result=None)
+    answer = signed_in.post(f"/jobs/{job.pk}/verify")
+    later = Job.objects.get(pk=answer.headers["Location"].rpartition("/")[2])
+    under_way = drawn(verification_result=None)
+    assert verify not in under_way
+    assert f'<a href="/jobs/{later.pk}">Verification of' in under_way
+    assert "The copy was not verified." not in under_way
+    transitions.move(later.pk, JobStatus.RUNNING)
+    Gallery(owner).ended(later, check)
+    assert verify not in drawn(verification_result=None)
 
 
 def test_only_what_the_filters_show_is_deleted(signed_in: Client, gallery: dict[str, Job]) -> None:
