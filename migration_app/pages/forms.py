@@ -282,7 +282,7 @@ class ScanOptionsForm(OptionsForm):
         help_text="WordPress, Joomla, Drupal and others: reads version and database name, never a password.",
     )
     max_depth = forms.IntegerField(
-        label="Levels of folders",
+        label="Deepest level",
         required=False,
         min_value=0,
         help_text="1: only what lies in the folder itself. Empty: all levels.",

@@ -229,7 +229,7 @@ def test_limits_of_a_scan_reach_its_job_and_come_back(signed_in: Client, tmp_pat
 @pytest.mark.parametrize(
     ("address", "field", "value", "label", "said"),
     [
-        ("scan", "max_depth", "-1", "Levels of folders", "greater than or equal to 0"),
+        ("scan", "max_depth", "-1", "Deepest level", "greater than or equal to 0"),
         ("scan", "max_files", "1.5", "Most files", "Enter a whole number"),
         ("scan", "max_files", "1" + "0" * 10, "Most files", "Must not be more than 1000000000"),
         ("transfer", "files", "/srv/index.php", "Only these paths", "relative to the source"),
