@@ -109,6 +109,7 @@ class ReportView(APIView):
     def get(self, request: Request, pk: UUID) -> HttpResponseBase:
         """The report as JSON, all files as a table, or a page to print."""
         job = _job(request, pk)
+        listing.refuse_unknown(request.query_params, ("format",))
         form = request.query_params.get("format") or "json"
         name = reports.file_name(job, form)
         if form == "json":

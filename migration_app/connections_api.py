@@ -26,9 +26,10 @@ class ConnectionViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         """A page of them, newest first."""
+        query = request.query_params
+        listing.refuse_unknown(query, ("limit", "cursor"))
         rows = connections.of(_user(request)).order_by("-pk")
         headers = {"X-Total-Count": str(rows.count())}
-        query = request.query_params
         limit = listing.limit_of(query)
         if cursor := query.get("cursor"):
             if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
@@ -70,6 +71,7 @@ class ConnectionViewSet(viewsets.ViewSet):
     def browse(self, request: Request, connection_id: str) -> Response:
         """What one folder holds."""
         stored = _stored(request, connection_id)
+        listing.refuse_unknown(request.query_params, ("path",))
         try:
             folder = connections.browse(_user(request), stored, request.query_params.get("path", ""))
         except (StorageError, CannotOpen) as error:

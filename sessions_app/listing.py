@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,18 +19,22 @@ from sessions_app.states import JobStatus
 
 DEFAULT_LIMIT = 100
 MOST = 1000
-_PARAMETERS = ("status", "type", "q", "created_after", "created_before", "limit", "cursor")
+_FILTERS = ("status", "type", "q", "created_after", "created_before")
+_PAGING = ("limit", "cursor")
 
 
-def filtered(jobs: JobQuerySet, query: QueryDict) -> JobQuerySet:
+def refuse_unknown(query: QueryDict, known: Sequence[str]) -> None:
+    """Raises ValidationError for a parameter that means nothing."""
+    if unknown := [name for name in query if name not in known]:
+        raise ValidationError({unknown[0]: [f"Is not a parameter here; those are {', '.join(known)}."]})
+
+
+def filtered(jobs: JobQuerySet, query: QueryDict, *, is_paged: bool = True) -> JobQuerySet:
     """Jobs that match `status`, `type`, `q`, `created_after` and `created_before`.
 
     Raises ValidationError for a value or a parameter that means nothing.
     """
-    if unknown := [name for name in query if name not in _PARAMETERS]:
-        raise ValidationError(
-            {unknown[0]: [f"Is not a parameter of this list; those are {', '.join(_PARAMETERS)}."]}
-        )
+    refuse_unknown(query, (*_FILTERS, *_PAGING) if is_paged else _FILTERS)
     if status := query.get("status"):
         jobs = jobs.in_states(_words(status, "status", JobStatus.values))
     if job_type := query.get("type"):

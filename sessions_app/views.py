@@ -81,9 +81,9 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         return Response(job_json(job))
 
     def clear(self, request: Request) -> Response:
-        """Delete the caller's finished jobs."""
-        finished = self.get_queryset().finished().values_list("pk", flat=True)
-        return Response({"deleted": jobs.delete(list(finished))})
+        """Delete the caller's finished jobs; with filters, as of the list, those that they leave."""
+        chosen = listing.filtered(self.get_queryset(), request.query_params, is_paged=False)
+        return Response({"deleted": jobs.delete(list(chosen.finished().values_list("pk", flat=True)))})
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Cancel an unfinished job; delete a finished one."""

@@ -82,6 +82,9 @@ def test_list_is_paged_newest_first(api: Client, post: Post, stored: Json) -> No
     assert [found["id"] for found in rest.json()] == [stored["id"]]
     assert "Link" not in rest.headers
     assert api.get("/api/connections?cursor=x").status_code == 400
+    for address in ("/api/connections", f"/api/connections/{stored['id']}/browse"):
+        answer = api.get(f"{address}?q=web")
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, ["q"])
 
 
 @pytest.mark.parametrize(

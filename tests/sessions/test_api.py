@@ -174,6 +174,17 @@ def test_clearing_keeps_the_active(api, submit):
     assert [job["id"] for job in api.get("/api/sessions").json()] == [str(kept.pk)]
 
 
+def test_clearing_keeps_what_the_filters_leave_out(api, submit):
+    kept, failed = submit(), submit()
+    finish(kept)
+    finish(failed, "failed")
+    for query, name in (("statuses=failed", "statuses"), ("status=odd", "status"), ("limit=1", "limit")):
+        answer = api.delete(f"/api/sessions?{query}")
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, [name])
+    assert api.delete("/api/sessions?status=failed").json() == {"deleted": 1}
+    assert [job["id"] for job in api.get("/api/sessions").json()] == [str(kept.pk)]
+
+
 def test_many_jobs_are_deleted_with_few_statements(submit, django_assert_max_num_queries):
     finished = [submit() for _ in range(30)]
     kept = submit()
