@@ -14,6 +14,8 @@ from sessions_app.models import Job, User
         (["/nowhere"], "SOURCE and DESTINATION"),
         (["/nowhere", "/nowhere/else", "--resume", "x"], "SOURCE and DESTINATION"),
         (["--resume", "x", "--no-verify"], "leave --verify out"),
+        (["--resume", "x"], "no job x"),
+        (["--resume", "00000000-0000-4000-8000-000000000000"], "no job 0000"),
         (["/nowhere", "shop:/srv/x"], "no stored connection “shop”"),
         (
             ["/nowhere", "/nowhere/else", "--destination-key", "/key"],
@@ -46,3 +48,10 @@ def test_wrong_usage_is_refused_with_a_sentence(
     assert sentence in str(refusal.value)
     assert "hunter2" not in str(refusal.value)
     assert not Job.objects.exists()
+
+
+def test_only_a_transfer_is_resumed_here(owner: User) -> None:
+    scan = Job.objects.create(type="scan", owner=owner, status="paused")
+    with pytest.raises(CommandError, match="is a scan; a transfer goes on here") as refusal:
+        call_command("move", "--resume", str(scan.pk))
+    assert refusal.value.returncode == 2

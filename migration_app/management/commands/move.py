@@ -122,25 +122,33 @@ class Command(BaseCommand):
                 f"--resume goes on as the job was started; leave --{given[0]} out.", returncode=USAGE
             )
         owner = accounts.owner()
-        body = None if options["resume"] else self._request(owner, options)
+        resumed = self._transfer(options["resume"]) if options["resume"] else None
+        body = self._request(owner, options) if resumed is None else {}
         with InlineWorker() as worker:
             _pause_on_signals(worker)
             # Which shards stop and why is for a server's log.
             logging.getLogger("sessions_app").setLevel(logging.WARNING)
-            job_id = (
-                self._adopt(worker, options["resume"]) if body is None else self._submit(worker, owner, body)
-            )
+            job_id = self._submit(worker, owner, body) if resumed is None else self._adopt(worker, resumed)
             with self._follower(job_id, as_json=options["json"]):
                 worker.work_off(job_id)
         return self._say_how_it_ended(Job.objects.select_related("owner").get(pk=job_id), options)
 
-    def _adopt(self, worker: InlineWorker, text: str) -> UUID:
+    def _transfer(self, text: str) -> UUID:
+        """The id of a transfer that is there."""
         try:
-            job_id = UUID(text)
-            worker.adopt(job_id)
+            job = Job.objects.get(pk=UUID(text))
         except (ValueError, Job.DoesNotExist):
             raise CommandError(f"There is no job {text}.", returncode=USAGE) from None
-        except NotToBeAdopted as error:
+        if job.type != "transfer":
+            raise CommandError(
+                f"{text} is a {job.type}; a transfer goes on here, all else in the server.", returncode=USAGE
+            )
+        return job.pk
+
+    def _adopt(self, worker: InlineWorker, job_id: UUID) -> UUID:
+        try:
+            worker.adopt(job_id)
+        except (NotToBeAdopted, Job.DoesNotExist) as error:
             raise CommandError(str(error), returncode=USAGE) from None
         return job_id
 
