@@ -10,8 +10,8 @@ from rest_framework.exceptions import ValidationError
 
 from migration_app import manifest
 from migration_app.models import EntryKind, EntryState, ManifestEntry
-from migration_app.paths import path_bytes, path_text
-from sessions_app.listing import limit_of
+from migration_app.paths import path_bytes, path_shown, path_text
+from sessions_app.listing import limit_of, refuse_unknown
 
 Json = dict[str, Any]
 
@@ -28,10 +28,7 @@ def filtered(rows: "QuerySet[ManifestEntry]", query: QueryDict) -> "QuerySet[Man
 
     Raises ValidationError for a value or a parameter that means nothing.
     """
-    if unknown := [name for name in query if name not in _PARAMETERS]:
-        raise ValidationError(
-            {unknown[0]: [f"Is not a parameter of this list; those are {', '.join(_PARAMETERS)}."]}
-        )
+    refuse_unknown(query, _PARAMETERS)
     if state := query.get("state"):
         wanted = state.split(",")
         if unknown := [word for word in wanted if word not in EntryState.values]:
@@ -61,7 +58,7 @@ def file_json(row: ManifestEntry) -> Json:
     """A file as the API shows it; `path_b64` is there where the path is not UTF-8."""
     path = path_bytes(row.path)
     found: Json = {
-        "path": row.path,
+        "path": path_shown(path),
         "size_bytes": row.size,
         "action": row.action,
         "state": row.state,
@@ -70,7 +67,7 @@ def file_json(row: ManifestEntry) -> Json:
         "evidence": row.evidence or None,
     }
     try:
-        found["path"] = path.decode()
+        path.decode()
     except UnicodeDecodeError:
         found["path_b64"] = base64.b64encode(path).decode()
     return found

@@ -24,6 +24,38 @@ def path_bytes(text: str) -> bytes:
     return _ESCAPED.sub(_unescaped, text.encode())
 
 
+def path_shown(path: bytes) -> str:
+    r"""A path as answers have it: UTF-8 as it is, and only what is none in the form of `path_text`.
+
+    >>> [path_shown(path) for path in (b"a\\b", b"\xff\\b")]
+    ['a\\b', '\\xff\\\\b']
+    """
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        return path_text(path)
+
+
+def text_shown(text: str) -> str:
+    """`path_shown` of what `path_text` made."""
+    # Nearly all paths are the same in both forms.
+    return path_shown(path_bytes(text)) if "\\" in text else text
+
+
+def path_meant(text: str) -> bytes:
+    r"""The inverse of `path_shown`, but for a name that spells out bytes which are no UTF-8.
+
+    >>> [path_meant(path_shown(path)) for path in (b"a\\\\b", b"\xff\\x41")]
+    [b'a\\\\b', b'\xff\\x41']
+    """
+    path = path_bytes(text)
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return path
+    return text.encode()
+
+
 def _unescaped(match: re.Match[bytes]) -> bytes:
     return bytes([int(match[1], 16)]) if match[1] else b"\\"
 

@@ -5,6 +5,7 @@ from typing import Any
 from migration_app import secrets
 from migration_app.endpoints import SECRETS, account, agent_of, split_secrets
 from migration_app.models import Endpoint
+from migration_app.paths import text_shown
 from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
 from migration_app.submission import RequestMeta, submit_scan, submit_transfer
 from sessions_app.models import Job, User
@@ -35,7 +36,10 @@ def request_of(job: Job) -> Json:
     if job.type == "scan":
         found["custom_exclusions"] = job.params.get("exclusions", [])
     names = set(_SERIALIZERS[job.type]().fields) - set(found) - set(_NOT_REPEATED)
-    return found | {name: job.params[name] for name in names if name in job.params}
+    found |= {name: job.params[name] for name in names if name in job.params}
+    if "files" in found:
+        found["files"] = [text_shown(path) for path in found["files"]]
+    return found
 
 
 def repeat(job: Job, user: User, meta: RequestMeta) -> Job:

@@ -14,7 +14,7 @@ from migration_app import endpoints
 from migration_app.engine.choices import Conflict
 from migration_app.engine.filters import parse_filter
 from migration_app.models import Endpoint
-from migration_app.paths import path_bytes, path_text
+from migration_app.paths import path_meant, path_text
 from sessions_app.models import User
 
 Json = dict[str, Any]
@@ -411,7 +411,7 @@ class FilesField(serializers.Field[Any, Any, Any, Any]):
     def _path(self, item: Any) -> str:
         if not isinstance(item, str):
             raise serializers.ValidationError("Each path must be a string.")
-        raw = path_bytes(item)
+        raw = path_meant(item)
         if raw.startswith(b"/"):
             raise serializers.ValidationError("Each path must be relative to the source's root.")
         path = posixpath.normpath(raw)

@@ -8,7 +8,7 @@ from migration_app import manifest
 from migration_app.cms import systems
 from migration_app.cms.base import Cms, System
 from migration_app.cms.php import MOST_READ
-from migration_app.paths import path_text
+from migration_app.paths import path_shown
 from migration_app.runners.connections import Route, side_of
 from migration_app.storages.base import Reader, Storage, ask
 from migration_app.storages.errors import ConnectionLost, StorageError
@@ -49,7 +49,7 @@ def _contents(context: ShardContext, paths: dict[bytes, bytes]) -> dict[bytes, b
 
     for items in Route(context, [side_of(context, "endpoint", "root")], read).lists():
         found.update(items)
-        context.checkpoint(current={"path": path_text(items[-1][0])} if items else None)
+        context.checkpoint(current={"path": path_shown(items[-1][0])} if items else None)
     return found
 
 
@@ -103,4 +103,4 @@ def _as_json(root: str, found: Cms) -> Json:
 
 
 def _absolute(root: str, path: bytes) -> str:
-    return posixpath.join(root, path_text(path)) if path else root
+    return posixpath.join(root, path_shown(path)) if path else root

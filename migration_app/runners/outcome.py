@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from migration_app import manifest
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence
+from migration_app.paths import text_shown
 from sessions_app.models import Job
 from sessions_app.runners import Json, Outcome, ShardContext
 
@@ -62,8 +63,10 @@ def _result(context: ShardContext) -> Json:
     skipped = files.filter(state=EntryState.SKIPPED)
     failed = rows.filter(state=EntryState.FAILED).order_by("number")
     failures = [
-        {"path": path, "error": error} for path, error in failed.values_list("path", "error")[:MOST_LISTED]
+        {"path": text_shown(path), "error": error}
+        for path, error in failed.values_list("path", "error")[:MOST_LISTED]
     ]
+    left = skipped.order_by("number").values_list("path", flat=True)[:MOST_LISTED]
     copied_bytes = int(done.aggregate(size=Sum("size", default=0))["size"])
     duration_s = (timezone.now() - (job.started_at or job.created_at)).total_seconds()
     return {
@@ -73,7 +76,7 @@ def _result(context: ShardContext) -> Json:
         "average_speed": round(copied_bytes / 1e6 / duration_s, 3) if duration_s > 0 else 0.0,
         "errors_count": failed.count(),
         "files_skipped": skipped.count(),
-        "skipped_files": list(skipped.order_by("number").values_list("path", flat=True)[:MOST_LISTED]),
+        "skipped_files": [text_shown(path) for path in left],
         "failed_files": [failure["path"] for failure in failures],
         "failures": failures,
         "method": context.params["method"],

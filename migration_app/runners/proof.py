@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from migration_app import manifest
 from migration_app.engine.digests import read_digests
 from migration_app.models import Evidence, ManifestEntry
-from migration_app.paths import path_text
+from migration_app.paths import path_shown
 from migration_app.runners.connections import Route, side_of
 from migration_app.storages.base import Entry, Storage
 from migration_app.storages.errors import StorageError
@@ -63,7 +63,7 @@ def prove(context: ShardContext, rows: Iterable[ManifestEntry]) -> Iterator[list
 
         for lists in Route(context, sides, hashed).lists():
             if not lists:
-                context.checkpoint(current={"path": path_text(batch[0].entry.path)})
+                context.checkpoint(current={"path": path_shown(batch[0].entry.path)})
                 continue
             context.counters["connected"] = 1
             yield [proof for found in lists for proof in found]
@@ -72,7 +72,7 @@ def prove(context: ShardContext, rows: Iterable[ManifestEntry]) -> Iterator[list
 def differences(proofs: Sequence[Proof]) -> list[NewEvent]:
     """An event for each file that is not the same on both sides."""
     return [
-        NewEvent("file_failed", {"path": path_text(proof.file.entry.path), "error": proof.reason})
+        NewEvent("file_failed", {"path": path_shown(proof.file.entry.path), "error": proof.reason})
         for proof in proofs
         if not proof.is_equal
     ]

@@ -13,7 +13,7 @@ from migration_app.engine.links import Way
 from migration_app.engine.scan import Listing, ScanBatch, Unlisted, scan_tree
 from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState
-from migration_app.paths import path_bytes, path_text
+from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.cms import detect_cms
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.progress import scan_progress
@@ -85,10 +85,10 @@ class ScanRunner(Runner):
             problems += [(path, str(error)) for path, error in folder.problems]
         _count(context.counters, "failed", len(problems))
         events += [
-            NewEvent("file_failed", {"path": path_text(path), "error": error}) for path, error in problems
+            NewEvent("file_failed", {"path": path_shown(path), "error": error}) for path, error in problems
         ]
         for path, reason in (kept for folder in folders for kept in folder.kept_links):
-            text = f"Not followed: {path_text(path)}. {reason}"
+            text = f"Not followed: {path_shown(path)}. {reason}"
             events.append(NewEvent("log", {"level": "warning", "message": text}))
         state["open"] = [_as_json(one) for one in batches[-1].frontier]
         context.counters["followed"] = batches[-1].followed
@@ -105,7 +105,7 @@ class ScanRunner(Runner):
             manifest.add(context.job_id, lost)
 
         last = folders[-1] if folders else None
-        current = {"path": path_text(last.path)} if last is not None else None
+        current = {"path": path_shown(last.path)} if last is not None else None
         # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
         cursor = {"open": state["open"], "next": state["next"] + len(problems)}
         context.checkpoint(cursor=cursor, current=current, events=events, write=write)

@@ -13,7 +13,7 @@ from migration_app.cms import systems
 from migration_app.cms.base import System
 from migration_app.cms.exclusions import Suggestions
 from migration_app.models import EntryKind, EntryState
-from migration_app.paths import path_bytes
+from migration_app.paths import path_bytes, text_shown
 from migration_app.runners.space import Space
 from migration_app.sizes import size_text
 from sessions_app.models import Shard
@@ -52,6 +52,7 @@ class Statistics:
         elif kind == EntryKind.LINK:
             self.links += 1
         elif kind == EntryKind.FILE:
+            path = text_shown(path)
             self.files += 1
             self.size += size
             extension = type_of(path)
@@ -147,5 +148,6 @@ def unreadable(job_id: UUID) -> list[Json]:
     """Entries that could not be listed, and why."""
     rows = manifest.rows_of(job_id).filter(state=EntryState.FAILED).order_by("number")
     return [
-        {"path": path, "error": error} for path, error in rows.values_list("path", "error")[:MOST_UNREADABLE]
+        {"path": text_shown(path), "error": error}
+        for path, error in rows.values_list("path", "error")[:MOST_UNREADABLE]
     ]

@@ -22,7 +22,7 @@ from migration_app.engine.transfer import (
 )
 from migration_app.manifest import Row
 from migration_app.models import Endpoint, EntryAction, EntryState
-from migration_app.paths import path_bytes, path_text
+from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
@@ -292,7 +292,7 @@ class _Comparison:
                     raise JobFailed(str(error))
                 unreadable.append((path, str(error)))
             for path, reason in item.kept_links:
-                self._warn(f"Not followed: {path_text(path)}. {reason}")
+                self._warn(f"Not followed: {path_shown(path)}. {reason}")
             cut.open = item.frontier
             context.counters["followed"] = max(item.followed, context.counters.get("followed", 0))
         for path, reason in unreadable:
@@ -317,9 +317,7 @@ class _Comparison:
 
         # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
         cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
-        current = (
-            {"path": self._rows[-1].entry.path.decode("utf-8", "backslashreplace")} if self._rows else None
-        )
+        current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else None
         shards, cut.cutter.shards = cut.cutter.shards, []
         context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
         cut.next = cursor["next"]
@@ -332,11 +330,11 @@ class _Comparison:
             if entry.kind is Kind.FILE:
                 self._add("skipped", 1)
             if step.reason and self._choices.reason_to_leave(entry):
-                self._warn(f"Left out: {path_text(entry.path)}. {step.reason}")
+                self._warn(f"Left out: {path_shown(entry.path)}. {step.reason}")
         elif entry.kind is Kind.OTHER:
             # A socket or a device is no content: it is named and left out.
             state = EntryState.SKIPPED
-            self._warn(f"Left out: {path_text(entry.path)}. {step.reason}")
+            self._warn(f"Left out: {path_shown(entry.path)}. {step.reason}")
         elif step.action is Action.CONFLICT:
             state = EntryState.FAILED
             self._tell(entry.path, step.reason)
@@ -356,7 +354,7 @@ class _Comparison:
 
     def _tell(self, path: bytes, error: str) -> None:
         self._add("failed", 1)
-        self._events.append(NewEvent("file_failed", {"path": path_text(path), "error": error}))
+        self._events.append(NewEvent("file_failed", {"path": path_shown(path), "error": error}))
 
     def _add(self, name: str, amount: int) -> None:
         self._context.counters[name] = self._context.counters.get(name, 0) + amount
@@ -384,10 +382,10 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
     beginnings = [beginning for batch in batches for beginning in batch.beginnings]
     failures = _failures(done)
     current: Json = {
-        "path": path_text(batches[-1].current_file),
+        "path": path_shown(batches[-1].current_file),
         "shard": context.number,
         "under_way": [
-            {"path": path_text(one.path), "size_bytes": one.size, "done_bytes": one.done}
+            {"path": path_shown(one.path), "size_bytes": one.size, "done_bytes": one.done}
             for one in batches[-1].under_way
         ],
     }
@@ -403,7 +401,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
 
 
 def _resumption(beginning: Beginning) -> NewEvent:
-    path = path_text(beginning.path)
+    path = path_shown(beginning.path)
     if not beginning.bytes:
         return _warning(
             f"What was there of {path} is not the source's beginning: it is copied from the start."
@@ -415,7 +413,7 @@ def _resumption(beginning: Beginning) -> NewEvent:
 
 def _failures(done: list[Done]) -> list[NewEvent]:
     return [
-        NewEvent("file_failed", {"path": path_text(one.path), "error": str(one.error)})
+        NewEvent("file_failed", {"path": path_shown(one.path), "error": str(one.error)})
         for one in done
         if one.error is not None
     ]

@@ -129,6 +129,11 @@ def test_odd_names_arrive_as_they_are(product, sftp, site, tmp_path):
     product.wait_for(submit(product, "/api/transfer", down))
     for name in names:
         assert (tmp_path / "down" / name.decode("utf-8", "surrogateescape")).read_bytes() == name
+    again = product.wait_for(submit(product, "/api/transfer", down))
+    files = product.get(f"/api/sessions/{again['id']}/files?limit=1000").body
+    skipped = again["transfer_result"]["skipped_files"]
+    assert sorted(skipped) == sorted(file["path"] for file in files)
+    assert {r"back\slash", r"\xff\xfe", "new\nline"} < set(skipped)
 
 
 def test_no_secret_in_any_process_log_or_file(own_product, host, sftp, site, tmp_path):

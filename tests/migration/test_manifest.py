@@ -1,13 +1,14 @@
+import doctest
 import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migration_app import manifest
+from migration_app import manifest, paths
 from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState, Evidence
-from migration_app.paths import ancestors, path_bytes, path_text
+from migration_app.paths import ancestors, path_bytes, path_meant, path_shown, path_text, text_shown
 from migration_app.storages.base import Entry, Kind
 from sessions_app.models import Job
 
@@ -19,6 +20,20 @@ def test_any_path_comes_back_from_its_text(path):
     text = path_text(path)
     text.encode()
     assert path_bytes(text) == path
+
+
+@given(st.lists(st.sampled_from([*NAMES, b"\\\\", b"\\x41"]), min_size=1).map(b"/".join))
+def test_a_path_is_shown_as_it_is_where_it_is_text(path):
+    assert text_shown(path_text(path)) == path_shown(path)
+    has_spelled_bytes = b"\\xff" in path
+    if b"\xff" not in path:
+        assert path_shown(path) == path.decode()
+    if b"\xff" in path or not has_spelled_bytes:
+        assert path_meant(path_shown(path)) == path
+
+
+def test_paths_do_what_their_examples_say():
+    assert doctest.testmod(paths).failed == 0
 
 
 def test_folders_above_a_path():

@@ -4,6 +4,7 @@ import pytest
 from django.test import Client
 
 from migration_app.models import Endpoint
+from migration_app.repeats import request_of
 from sessions_app import accounts
 from sessions_app.models import Job, Role, User
 
@@ -104,9 +105,9 @@ def test_values_that_change_nothing_are_taken(post):
         ({"files": ["."]}, "files"),
         ({"files": ["a/.."]}, "files"),
         ({"files": ["../a"]}, "files"),
-        ({"files": ["\\x2e\\x2e/a"]}, "files"),
+        ({"files": ["\\xff/\\x2e\\x2e/a"]}, "files"),
         ({"files": ["/a"]}, "files"),
-        ({"files": ["a\\x00"]}, "files"),
+        ({"files": ["\\xff\\x00"]}, "files"),
         ({"files": ["a" * 4097]}, "files"),
         ({"files": ["a"] * 10_001}, "files"),
         ({"method": "pigeon"}, "method"),
@@ -152,13 +153,20 @@ def test_bad_field_is_refused_by_name(post, change, field):
     assert not Job.objects.exists()
 
 
+FILES = ["a//b/", "./c d", "a/b", "\\xff\\\\", "back\\slash", "\\x41\\\\"]
+"""As answers name them: a backslash is one, but where a name is no UTF-8."""
+
+
 def test_options_of_a_transfer_are_kept_with_the_job(post):
     options = {"conflict": "newer", "dry_run": True, "ignore_errors": True, "skip_large_files": 0.5}
     options |= {"bandwidth_limit": 2.5, "transfers": 3, "follow_symlinks": True}
-    answer = post("/api/transfer", TRANSFER | options | {"files": ["a//b/", "./c d", "a/b", "\\xff\\\\"]})
-    params = Job.objects.get(pk=answer.json()["id"]).params
+    answer = post("/api/transfer", TRANSFER | options | {"files": FILES})
+    job = Job.objects.get(pk=answer.json()["id"])
+    params = job.params
     assert {name: params[name] for name in options} == options
-    assert params["files"] == ["a/b", "c d", "\\xff\\\\"]
+    # As they are stored: each backslash doubled.
+    assert params["files"] == ["a/b", "c d", "\\xff\\\\", "back\\\\slash", "\\\\x41\\\\\\\\"]
+    assert request_of(job)["files"] == ["a/b", "c d", *FILES[3:]]
     plain = Job.objects.get(pk=post("/api/transfer", TRANSFER).json()["id"]).params
     assert (plain["conflict"], plain["dry_run"], plain["files"]) == ("overwrite", False, [])
 
