@@ -11,13 +11,14 @@ from migration_app import manifest
 from migration_app.engine.filters import Filter
 from migration_app.engine.scan import ScanBatch, scan_tree
 from migration_app.models import EntryKind, EntryState, Evidence, ManifestEntry
-from migration_app.paths import path_bytes, path_text
+from migration_app.paths import path_bytes, path_shown, text_shown
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.proof import differences, prove, save_evidence
 from migration_app.storages.base import Entry, Storage
 from sessions_app.runners import Json, NewEvent, ShardContext
 
 MOST_PROBLEMS = 100
+MISSING = "Missing at the destination."
 _EXPECTED = (EntryKind.FILE, EntryKind.LINK, EntryKind.FOLDER)
 
 
@@ -49,7 +50,7 @@ def verify(context: ShardContext) -> Json:
         last = proofs[-1].file
         context.checkpoint(
             cursor=last.number,
-            current={"path": path_text(last.entry.path)},
+            current={"path": path_shown(last.entry.path)},
             events=differences(proofs),
             write=partial(save_evidence, context, proofs),
         )
@@ -80,7 +81,7 @@ def compare_sizes(context: ShardContext) -> None:
         context.counters["connected"] = 1
         entries = [entry for batch in batches for folder in batch.folders for entry in folder.entries]
         found = _compare(context.job_id, entries, renamed)
-        current = {"path": path_text(entries[-1].path)} if entries else None
+        current = {"path": path_shown(entries[-1].path)} if entries else None
         context.checkpoint(current=current, write=partial(manifest.set_evidence, context.job_id, found))
 
 
@@ -114,22 +115,30 @@ def _difference(row: ManifestEntry, entry: Entry) -> str:
     return ""
 
 
+def _expected(job_id: UUID) -> "QuerySet[ManifestEntry]":
+    """What should be at the destination, without the root."""
+    left_out = Q(state=EntryState.SKIPPED, evidence="") & ~Q(error="")
+    return manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0).exclude(left_out)
+
+
+def problems(job_id: UUID) -> "QuerySet[ManifestEntry]":
+    """What is missing at the destination or is not what it should be."""
+    return _expected(job_id).filter(evidence__in=("", Evidence.MISMATCH)).order_by("number")
+
+
 def verification_result(job_id: UUID) -> Json:
     """The `verification_result` of the HTTP contract, from the rows' evidence."""
-    left_out = Q(state=EntryState.SKIPPED, evidence="") & ~Q(error="")
-    rows = manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0).exclude(left_out)
-    files = rows.filter(kind=EntryKind.FILE)
+    files = _expected(job_id).filter(kind=EntryKind.FILE)
     at_destination = files.exclude(evidence__in=("", Evidence.MISMATCH))
     evidence = {
         name: files.filter(evidence=name).count() for name in ("two_sided_hash", "readback", "size_only")
     }
-    missing, mismatched = rows.filter(evidence=""), rows.filter(evidence=Evidence.MISMATCH)
-    missing_count, mismatched_count = missing.count(), mismatched.count()
+    wrong = problems(job_id)
+    missing_count = wrong.filter(evidence="").count()
+    mismatched_count = wrong.filter(evidence=Evidence.MISMATCH).count()
     source_size: dict[str, Any] = files.aggregate(size=Sum("size", default=0))
-    is_good = missing_count == mismatched_count == 0
-    problems = rows.filter(Q(evidence="") | Q(evidence=Evidence.MISMATCH)).order_by("number")
     return {
-        "success": is_good,
+        "success": missing_count == mismatched_count == 0,
         "source_files": files.count(),
         "dest_files": files.exclude(evidence="").count(),
         "source_size": source_size["size"],
@@ -137,18 +146,18 @@ def verification_result(job_id: UUID) -> Json:
         "missing_files": missing_count,
         "mismatched_files": mismatched_count,
         "problems": [
-            {"path": row.path, "error": _problem(row)}
-            for row in problems.only("path", "error", "evidence", "state")[:MOST_PROBLEMS]
+            {"path": text_shown(row.path), "error": problem_of(row)} for row in wrong[:MOST_PROBLEMS]
         ],
         "message": _message(evidence, missing_count, mismatched_count),
         "evidence": evidence,
     }
 
 
-def _problem(row: ManifestEntry) -> str:
+def problem_of(row: ManifestEntry) -> str:
+    """Why a row is a problem."""
     if row.error:
         return row.error
-    return "Missing at the destination." if not row.evidence else "Different at the destination."
+    return MISSING if not row.evidence else "Different at the destination."
 
 
 def _message(evidence: dict[str, int], missing: int, mismatched: int) -> str:

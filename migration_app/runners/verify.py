@@ -1,14 +1,22 @@
 """A verification after the fact: what a transfer copied is compared by content, each side hashed where it is."""
 
 from functools import partial
+from uuid import UUID
 
 from migration_app import manifest
-from migration_app.models import EntryKind, EntryState, Evidence
-from migration_app.paths import path_text
+from migration_app.models import EntryKind, EntryState, Evidence, ManifestEntry
+from migration_app.paths import path_shown, text_shown
 from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.proof import Proof, differences, prove, save_evidence
 from migration_app.runners.shards import Cutter
-from migration_app.runners.verification import compare_sizes, verification_result
+from migration_app.runners.verification import (
+    MISSING,
+    MOST_PROBLEMS,
+    compare_sizes,
+    problem_of,
+    problems,
+    verification_result,
+)
 from sessions_app.models import Job
 from sessions_app.runners import JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
 
@@ -17,7 +25,7 @@ class VerifyRunner(Runner):
     """params: those of the transfer that is verified, and `transfer`, its id."""
 
     type = "verify"
-    links = ("files",)
+    links = ("files", "report")
 
     def prepare(self, context: ShardContext) -> None:
         """Take over the transfer's manifest, compare sizes, and cut the files that have the right one into shards."""
@@ -35,8 +43,17 @@ class VerifyRunner(Runner):
             )
         compare_sizes(context)
         shards, files, size = _cut(context)
-        context.counters |= {"prepared": 1, "total_files": files, "total_bytes": size}
-        context.checkpoint(cursor="cut", shards=shards, events=[NewEvent("phase", {"phase": "verifying"})])
+        wrong = problems(context.job_id)
+        context.counters |= {
+            "prepared": 1,
+            "total_files": files,
+            "total_bytes": size,
+            "failed": wrong.count(),
+        }
+        events = [NewEvent("phase", {"phase": "verifying"}), *map(_told, wrong[:MOST_PROBLEMS])]
+        context.checkpoint(
+            cursor="cut", shards=shards, events=events, write=partial(_settle_listed, context.job_id)
+        )
 
     def work(self, context: ShardContext) -> None:
         """Hash both sides of the files from payload `first` to `last`."""
@@ -53,7 +70,7 @@ class VerifyRunner(Runner):
             counters["bytes"] = counters.get("bytes", 0) + sum(proof.file.entry.size for proof in proofs)
             counters["failed"] = counters.get("failed", 0) + sum(not proof.is_equal for proof in proofs)
             context.checkpoint(
-                current={"path": path_text(proofs[-1].file.entry.path)},
+                current={"path": path_shown(proofs[-1].file.entry.path)},
                 events=differences(proofs),
                 write=partial(_save, context, proofs),
             )
@@ -74,6 +91,18 @@ class VerifyRunner(Runner):
     def rate(cls, progress: Json) -> float | None:
         """The speed of its progress."""
         return rate_of(progress)
+
+
+def _told(row: ManifestEntry) -> NewEvent:
+    return NewEvent("file_failed", {"path": text_shown(row.path), "error": problem_of(row)})
+
+
+def _settle_listed(job_id: UUID) -> None:
+    """Mark what the listing alone has decided: what is missing or of another kind or size, and links and folders."""
+    problems(job_id).filter(evidence="").update(state=EntryState.FAILED, error=MISSING)
+    problems(job_id).update(state=EntryState.FAILED)
+    others = manifest.rows_of(job_id).filter(state=EntryState.PENDING).exclude(kind=EntryKind.FILE)
+    others.update(state=EntryState.DONE)
 
 
 def _cut(context: ShardContext) -> tuple[list[Json], int, int]:

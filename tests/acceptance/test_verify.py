@@ -58,14 +58,28 @@ def test_a_changed_byte_and_a_missing_file_are_found(product, transfer, tmp_path
     (tmp_path / "host/folder 1/file 3.txt").write_bytes(b"!" * 1000)
     (tmp_path / "host/folder 2/file 5.txt").unlink()
     (tmp_path / "host/folder 2/file 6.txt").write_bytes(b"short")
+    (tmp_path / "host/link").unlink()
+    (tmp_path / "host/link").symlink_to("elsewhere")
     job = verify(product, transfer, "failed")
     result = job["verify_result"]
-    assert (result["success"], result["missing_files"], result["mismatched_files"]) == (False, 1, 2)
+    assert (result["success"], result["missing_files"], result["mismatched_files"]) == (False, 1, 3)
     problems = {problem["path"]: problem["error"] for problem in result["problems"]}
     assert problems["folder 1/file 3.txt"] == "The contents differ (SHA-256)."
     assert problems["folder 2/file 5.txt"] == "Missing at the destination."
     assert "5 at the destination" in problems["folder 2/file 6.txt"]
     assert job["error_message"].startswith("The copy is not what the source is")
+    files = product.get(f"/api/sessions/{job['id']}/files?state=failed").body
+    assert {file["path"]: file["error"] for file in files} == problems
+    assert job["progress"]["errors_count"] == len(problems) == 4
+    done = product.get(f"/api/sessions/{job['id']}/files?state=done&limit=1")
+    assert done.headers["X-Total-Count"] == str(103 - 4)
+    with product.read_sse(f"/api/sessions/{job['id']}/events") as stream:
+        told = []
+        for frame in stream:
+            told += [frame.data["path"]] if frame.event == "file_failed" else []
+            if frame.event == "failed":
+                break
+    assert sorted(told) == sorted(problems)
 
 
 def test_transfer_that_is_to_verify_does_it_by_content(product, has_shell, sftp, tmp_path):

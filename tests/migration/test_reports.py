@@ -94,6 +94,13 @@ def test_unknown_form_is_refused_by_name(api, job):
     answer = api.get(f"/api/sessions/{job.pk}/report?format=pdf")
     assert answer.status_code == 400
     assert answer.json()["error"] == "format: 'pdf' is not a form of a report; those are json, csv, html."
+    assert "form" in api.get(f"/api/sessions/{job.pk}/report?form=csv").json()["fields"]
+
+
+def test_verification_has_a_report_too(api, job):
+    Job.objects.filter(pk=job.pk).update(type="verify")
+    links = api.get(f"/api/sessions/{job.pk}").json()["links"]
+    assert api.get(links["report"]).json()["job"]["type"] == "verify"
 
 
 def test_report_of_somebody_elses_job_does_not_exist(job):
