@@ -21,7 +21,7 @@ from sessions_app.channels import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
-from sessions_app.problems import Conflict
+from sessions_app.problems import Conflict, refuse_fields
 from sessions_app.serializers import job_json
 
 
@@ -68,8 +68,7 @@ class VerifyView(APIView):
         """202 and the new job; 200 for one that the same Idempotency-Key made before."""
         user: Any = request.user
         transfer = get_object_or_404(Job.objects.owned_by(user), pk=pk)
-        if isinstance(request.data, dict) and request.data:
-            raise ValidationError({name: ["This field is not known."] for name in request.data})
+        refuse_fields(request.data)
         try:
             job, is_new = submit_verify(user, transfer, RequestMeta.of(request))
         except CannotVerify as error:

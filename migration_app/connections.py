@@ -27,6 +27,8 @@ from sessions_app.states import ACTIVE
 Json = dict[str, Any]
 
 MOST_ENTRIES = 5000
+_ONLY_SHOWN = ("id", "secrets_stored", "created_at", "last_test")
+"""Fields of an answer that no request sets."""
 
 
 def of(user: User) -> Any:
@@ -58,8 +60,11 @@ def update(user: User, stored: Endpoint, data: Any, *, is_partial: bool) -> Endp
 
     Raises ValidationError, Conflict when jobs that are not finished, or other connections, use what would go.
     """
-    if is_partial and isinstance(data, dict):
-        data = _merged(stored, data)
+    if isinstance(data, dict):
+        # An answer that is sent back as it came changes nothing.
+        shown = {name: value for name, value in connection_json(stored).items() if name in _ONLY_SHOWN}
+        data = {name: value for name, value in data.items() if name not in shown or value != shown[name]}
+        data = _merged(stored, data) if is_partial else data
     config = validated(StoredConnectionSerializer, user, data, stored=stored.pk)
     changed = endpoints.unsaved(user.pk, config)
     given = {name: value for name, value in endpoints.secrets_of(config).items() if value}

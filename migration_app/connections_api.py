@@ -13,6 +13,7 @@ from migration_app.models import Endpoint
 from migration_app.secrets import CannotOpen
 from migration_app.storages.errors import StorageError
 from sessions_app import listing
+from sessions_app.problems import refuse_fields
 
 
 class Unreachable(APIException):
@@ -66,7 +67,9 @@ class ConnectionViewSet(viewsets.ViewSet):
 
     def test(self, request: Request, connection_id: str) -> Response:
         """ProbeResult."""
-        return Response(connections.try_out(_user(request), _stored(request, connection_id)))
+        stored = _stored(request, connection_id)
+        refuse_fields(request.data)
+        return Response(connections.try_out(_user(request), stored))
 
     def browse(self, request: Request, connection_id: str) -> Response:
         """What one folder holds."""

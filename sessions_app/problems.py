@@ -58,6 +58,15 @@ def flatten(detail: Any, prefix: str = "") -> Fields:
     return {prefix or "non_field_errors": [str(message) for message in messages]}
 
 
+def refuse_fields(data: Any) -> None:
+    """For a call that takes no field. Raises ValidationError for a body that has one."""
+    if not data:
+        return
+    if not isinstance(data, dict):
+        raise exceptions.ValidationError("The body must be a JSON object.")
+    raise exceptions.ValidationError({name: ["This field is not known."] for name in data})
+
+
 def sentence_of(fields: Fields) -> str:
     """One sentence for several field errors: the first one, with its field's name."""
     name, messages = next(iter(fields.items()))

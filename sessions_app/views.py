@@ -18,7 +18,7 @@ from sessions_app import __version__, control, jobs, listing
 from sessions_app.channels import JobChannelManager, job_channel, person_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.models import Job
-from sessions_app.problems import Conflict
+from sessions_app.problems import Conflict, refuse_fields
 from sessions_app.serializers import job_json
 from sessions_app.transitions import IllegalMove
 
@@ -73,6 +73,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
 
     def _move(self, move: Callable[[UUID], None]) -> Response:
         job: Job = self.get_object()
+        refuse_fields(self.request.data)
         try:
             move(job.pk)
         except IllegalMove as error:

@@ -120,6 +120,23 @@ def test_empty_secret_keeps_the_stored_one(api: Client, stored: Json, patch: Cal
     assert password(row(stored)) == "canary-two"
 
 
+def test_answer_that_is_sent_back_changes_nothing(api: Client, stored: Json) -> None:
+    address = f"/api/connections/{stored['id']}"
+    for method in (api.put, api.patch):
+        answer = method(address, stored, content_type="application/json")
+        assert (answer.status_code, answer.json()) == (200, stored)
+    for change in ({"id": "7"}, {"secrets_stored": []}, {"created_at": None}):
+        answer = api.put(address, stored | change, content_type="application/json")
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, list(change))
+    assert password(row(stored)) == "canary-one"
+
+
+def test_test_takes_no_fields(post: Post, stored: Json) -> None:
+    answer = post(f"/api/connections/{stored['id']}/test", {"host": "other.example.org"})
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["host"])
+    assert post(f"/api/connections/{stored['id']}/test", ["host"]).status_code == 400
+
+
 def test_new_key_drops_the_passphrase_of_the_old_one(stored: Json, patch: Callable[[Json], Any]) -> None:
     patch({"ssh_key": "old", "passphrase": "canary"})
     assert patch({"ssh_key": "new"}).json()["secrets_stored"] == ["password", "ssh_key"]

@@ -166,6 +166,15 @@ def test_delete_cancels_then_deletes(api, submit):
     assert not Shard.objects.exists()
 
 
+@pytest.mark.parametrize("move", ["pause", "resume"])
+def test_moves_of_a_job_take_no_fields(api, submit, move):
+    job = submit()
+    address = f"/api/sessions/{job.pk}/{move}"
+    answer = api.post(address, {"reason": "lunch"}, content_type="application/json")
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["reason"])
+    assert api.get(f"/api/sessions/{job.pk}").json()["status"] == "pending"
+
+
 def test_clearing_keeps_the_active(api, submit):
     kept = submit()
     for _ in range(3):
