@@ -68,7 +68,7 @@ class VerifyView(APIView):
         """202 and the new job; 200 for one that the same Idempotency-Key made before."""
         user: Any = request.user
         transfer = get_object_or_404(Job.objects.owned_by(user), pk=pk)
-        refuse_fields(request.data)
+        refuse_fields(request)
         try:
             job, is_new = submit_verify(user, transfer, RequestMeta.of(request))
         except CannotVerify as error:

@@ -68,7 +68,7 @@ class ConnectionViewSet(viewsets.ViewSet):
     def test(self, request: Request, connection_id: str) -> Response:
         """ProbeResult."""
         stored = _stored(request, connection_id)
-        refuse_fields(request.data)
+        refuse_fields(request)
         return Response(connections.try_out(_user(request), stored))
 
     def browse(self, request: Request, connection_id: str) -> Response:

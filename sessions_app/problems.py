@@ -6,6 +6,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions, status
+from rest_framework.request import Request
 
 Fields = dict[str, list[str]]
 
@@ -58,8 +59,13 @@ def flatten(detail: Any, prefix: str = "") -> Fields:
     return {prefix or "non_field_errors": [str(message) for message in messages]}
 
 
-def refuse_fields(data: Any) -> None:
-    """For a call that takes no field. Raises ValidationError for a body that has one."""
+def refuse_fields(request: Request) -> None:
+    """For a call that takes no field. Raises ValidationError for a JSON body that has one."""
+    try:
+        data = request.data
+    except exceptions.UnsupportedMediaType:
+        # Some clients send an empty form where there is nothing to send.
+        return
     if not data:
         return
     if not isinstance(data, dict):

@@ -73,7 +73,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
 
     def _move(self, move: Callable[[UUID], None]) -> Response:
         job: Job = self.get_object()
-        refuse_fields(self.request.data)
+        refuse_fields(self.request)
         try:
             move(job.pk)
         except IllegalMove as error:
