@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet, Sum
 
 from migration_app.engine.items import Item
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
@@ -23,6 +23,8 @@ from migration_app.storages.base import OWNER_WRITES, Entry, Kind
 from sessions_app.models import Job
 
 BATCH = 2000
+_NO_NUMBER = 2**62
+"""Higher than that of any row."""
 
 _TABLE = ManifestEntry._meta.db_table
 _COLUMNS = (
@@ -118,26 +120,77 @@ def mark(job_id: UUID, outcomes: Iterable[tuple[int, str]]) -> None:
     )
 
 
-def fail_paths(job_id: UUID, problems: Sequence[tuple[bytes, str]]) -> list[tuple[bytes, str]]:
-    """Mark rows that are there already as failed, by path; gives the problems that no row was found for."""
-    numbers = find_numbers(job_id, [path for path, _ in problems])
+def fail_paths(
+    job_id: UUID, problems: Sequence[tuple[bytes, str]], *, first: int = 0
+) -> list[tuple[bytes, str]]:
+    """Mark rows that are there already, from number `first` on, as failed, by path; gives the problems that no row was
+    found for."""
+    numbers = find_numbers(job_id, [path for path, _ in problems], first=first)
     mark(job_id, [(numbers[path], error) for path, error in problems if path in numbers])
     return [(path, error) for path, error in problems if path not in numbers]
 
 
-def find_numbers(job_id: UUID, paths: Sequence[bytes]) -> dict[bytes, int]:
-    """Numbers of the rows of paths, as far as there are any."""
-    return {path: row.number for path, row in find(job_id, paths).items()}
+def find_numbers(job_id: UUID, paths: Sequence[bytes], *, first: int = 0) -> dict[bytes, int]:
+    """Numbers of the rows of paths, as far as there are any from number `first` on."""
+    return {path: row.number for path, row in find(job_id, paths, first=first).items()}
 
 
-def find(job_id: UUID, paths: Sequence[bytes]) -> dict[bytes, ManifestEntry]:
-    """Rows by path."""
+def find(job_id: UUID, paths: Sequence[bytes], *, first: int = 0) -> dict[bytes, ManifestEntry]:
+    """Rows by path, from number `first` on."""
     found: dict[bytes, ManifestEntry] = {}
     for start in range(0, len(paths), 500):
         wanted = {path_text(path): path for path in paths[start : start + 500]}
         rows = rows_of(job_id).filter(path_hash__in=[path_hash(path) for path in wanted.values()])
+        if first:
+            rows = rows.filter(number__gte=first)
         found |= {wanted[row.path]: row for row in rows if row.path in wanted}
     return found
+
+
+def _failed(job_id: UUID, below: int) -> "QuerySet[ManifestEntry]":
+    """Rows with a lower number whose entry failed, differs at the destination, or was not found there."""
+    rows = rows_of(job_id).filter(number__gt=0, number__lt=below)
+    missing = Q(evidence="", error="") & ~Q(kind=EntryKind.OTHER)
+    differs = Q(evidence=Evidence.MISMATCH)
+    if rows.exclude(evidence="").exists():
+        differs |= missing
+    return rows.filter(Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING)))
+
+
+def failed_paths(job_id: UUID, below: int) -> list[bytes]:
+    """Paths of the rows that another run has to look at again; those with a number from `below` on are its own."""
+    rows = _failed(job_id, below).order_by("number")
+    return [path_bytes(path) for path in rows.values_list("path", flat=True)]
+
+
+def below_failed(job_id: UUID, paths: Iterable[bytes], *, first: int) -> set[bytes]:
+    """Of paths, those in a folder whose row, one from number `first` on, has failed."""
+    above = {path: list(ancestors(path)) for path in paths}
+    rows = find(job_id, sorted({folder for folders in above.values() for folder in folders}), first=first)
+    failed = {path for path, row in rows.items() if row.state == EntryState.FAILED}
+    return {path for path, folders in above.items() if not failed.isdisjoint(folders)}
+
+
+def drop_failed(job_id: UUID, below: int) -> None:
+    """Delete those rows, inside the caller's transaction."""
+    _failed(job_id, below).delete()
+
+
+def sums_without_failed(job_id: UUID) -> dict[str, int]:
+    """Counters of a transfer as its rows have it: files and bytes that are to be copied and that are, files skipped."""
+    rows = rows_of(job_id)
+    failed = _failed(job_id, _NO_NUMBER).values("pk")
+    files = rows.filter(kind=EntryKind.FILE).exclude(pk__in=failed)
+    done = Q(state=EntryState.DONE)
+    to_copy = done | Q(state=EntryState.PENDING)
+    sums: dict[str, int] = files.aggregate(
+        files=Count("pk", filter=done),
+        bytes=Sum("size", filter=done, default=0),
+        total_files=Count("pk", filter=to_copy),
+        total_bytes=Sum("size", filter=to_copy, default=0),
+        skipped=Count("pk", filter=Q(state=EntryState.SKIPPED)),
+    )
+    return sums
 
 
 def entry_of(row: ManifestEntry) -> Entry:

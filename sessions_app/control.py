@@ -1,10 +1,10 @@
-"""What a person asks of a job that is under way: to pause, and to go on."""
+"""What a person asks of a job: to pause, to go on, to end, to be tried again."""
 
 from uuid import UUID
 
 from django.db import transaction
 
-from sessions_app import delivery, execution, transitions
+from sessions_app import delivery, execution, jobs, retries, transitions
 from sessions_app.models import Job
 from sessions_app.runners import runner_class
 from sessions_app.states import Desired, JobStatus
@@ -40,6 +40,22 @@ def resume(job_id: UUID) -> None:
         transitions.move(job_id, JobStatus.RUNNING if job.started_at else JobStatus.PENDING)
     delivery.queue_waiting(job_id)
     delivery.queue_blocked()
+
+
+def retry(job_id: UUID) -> None:
+    """Try a failed job again: what it has copied stays, what failed is done anew. Raises IllegalMove for any other."""
+    with transaction.atomic():
+        shard = retries.begin(job_id)
+        job = Job.objects.get(pk=job_id)
+        if reason := runner_class(job.type).tie(job.pk, job.params):
+            raise IllegalMove(JobStatus.FAILED, JobStatus.PENDING, reason=reason)
+        delivery.enqueue(shard)
+
+
+def cancel(job_id: UUID) -> None:
+    """Cancel an active job. Raises IllegalMove for one that has ended."""
+    is_cancelled = jobs.cancel(job_id)
+    _raise_unless(is_cancelled, job_id, JobStatus.CANCELLED)
 
 
 def _raise_unless(is_so: bool, job_id: UUID, target: JobStatus) -> None:

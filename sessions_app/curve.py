@@ -45,3 +45,8 @@ def note(job_id: UUID, at_s: float, rate: float) -> None:
     if rates != curve.rates:
         curve.step_s, curve.rates = step_s, rates
         curve.save()
+
+
+def forget(job_id: UUID) -> None:
+    """Begin a new curve, as the job begins a new run."""
+    JobCurve.objects.filter(pk=job_id).delete()

@@ -42,3 +42,14 @@ def payload(event: JobEvent) -> dict[str, Any]:
         "at": instant(event.created_at),
         **event.data,
     }
+
+
+def record(event: JobEvent) -> dict[str, Any]:
+    """An event as a line of a job's log: what a listener gets, with its name and its number."""
+    data = payload(event)
+    return {
+        "id": event.pk,
+        "type": event.type,
+        **{name: data[name] for name in ("job_id", "seq", "run", "at")},
+        "data": data,
+    }

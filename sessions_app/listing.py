@@ -104,11 +104,11 @@ def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None
     return found[:limit], base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def limit_of(query: QueryDict) -> int:
+def limit_of(query: QueryDict, *, default: int = DEFAULT_LIMIT, most: int = MOST) -> int:
     """How many rows a page has; raises ValidationError."""
-    text = query.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= MOST):
-        raise ValidationError({"limit": [f"Must be a whole number from 1 to {MOST}."]})
+    text = query.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise ValidationError({"limit": [f"Must be a whole number from 1 to {most}."]})
     return int(text)
 
 
@@ -126,7 +126,7 @@ def total(jobs: JobQuerySet, found: list[Job], cursor: str | None, query: QueryD
     return len(found) if cursor is None and not query.get("cursor") else jobs.count()
 
 
-def next_link(path: str, query: QueryDict, cursor: str) -> str:
-    """The `Link` header of the next page (RFC 8288)."""
-    parameters = {name: query[name] for name in query if name != "cursor"} | {"cursor": cursor}
+def next_link(path: str, query: QueryDict, cursor: str, *, name: str = "cursor") -> str:
+    """The `Link` header of the next page (RFC 8288), which `name` asks for."""
+    parameters = {other: query[other] for other in query if other != name} | {name: cursor}
     return f'<{path}?{urlencode(parameters)}>; rel="next"'

@@ -137,9 +137,13 @@ class Runner(ABC):
     leaves_traces: ClassVar[bool] = False
     """Whether work that is interrupted for good leaves something behind, which `clean` removes."""
 
+    keeps_work: ClassVar[bool] = False
+    """Whether a job that is tried again goes on with what it has; else it starts over."""
+
     @abstractmethod
     def prepare(self, context: ShardContext) -> None:
-        """Find the work: fill the rows, add work shards. Raises JobFailed."""
+        """Find the work: fill the rows, add work shards. Payload `run` is there from the second run on: then what
+        failed before is found again. Raises JobFailed."""
 
     def work(self, context: ShardContext) -> None:
         """Do one work shard. Raises JobFailed."""
@@ -153,6 +157,12 @@ class Runner(ABC):
         """Remove what interrupted work left; payload `shards` holds the payloads of its shards. The job has ended:
         what cannot be removed is told in an event, and it must not take for ever."""
         raise TypeError(f"A {self.type} job leaves nothing behind.")
+
+    @classmethod
+    def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
+        """Make a failed job's rows ready for another run, inside the caller's transaction; gives the counters to start
+        with. `counters` are those of all shards until now, which begin anew."""
+        return {}
 
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:

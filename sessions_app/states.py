@@ -33,7 +33,8 @@ MOVES: dict[JobStatus, tuple[JobStatus, ...]] = {
     # One that was paused before it began waits for its turn again.
     JobStatus.PAUSED: (JobStatus.PENDING, JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED),
     JobStatus.COMPLETED: (),
-    JobStatus.FAILED: (),
+    # Tried again, in another run.
+    JobStatus.FAILED: (JobStatus.PENDING,),
     JobStatus.CANCELLED: (),
 }
 

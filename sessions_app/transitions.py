@@ -5,18 +5,31 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from sessions_app import curve, events
 from sessions_app.models import Job, Shard
 from sessions_app.runners import NewEvent, Outcome, Snapshot, runner_class, sum_counters
-from sessions_app.states import FINISHED, JobStatus, sources_of
+from sessions_app.states import FINISHED, Desired, JobStatus, sources_of
 
 _ENDING = {
     JobStatus.COMPLETED: "complete",
     JobStatus.FAILED: "failed",
     JobStatus.CANCELLED: "cancelled",
 }
+
+
+_NEW_RUN: dict[str, Any] = {
+    "desired": Desired.RUN,
+    "executor": "",
+    "progress": None,
+    "result": None,
+    "error_message": "",
+    "started_at": None,
+    "completed_at": None,
+}
+"""What a job that has failed takes into its next run."""
 
 
 class IllegalMove(Exception):
@@ -41,6 +54,9 @@ def move(job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, rea
             changes["started_at"] = now
         if target in FINISHED:
             changes["completed_at"] = now
+        if before == JobStatus.FAILED:
+            changes |= _NEW_RUN | {"attempt": F("attempt") + 1}
+            curve.forget(job_id)
         if target == JobStatus.FAILED:
             changes["error_message"] = (outcome.error if outcome else "") or reason
         if outcome is not None:

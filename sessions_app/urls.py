@@ -18,6 +18,9 @@ urlpatterns = [
     ),
     re_path(rf"^api/sessions/{JOB_ID}/pause/?$", SessionViewSet.as_view({"post": "pause"})),
     re_path(rf"^api/sessions/{JOB_ID}/resume/?$", SessionViewSet.as_view({"post": "resume"})),
+    re_path(rf"^api/sessions/{JOB_ID}/cancel/?$", SessionViewSet.as_view({"post": "cancel"})),
+    re_path(rf"^api/sessions/{JOB_ID}/retry/?$", SessionViewSet.as_view({"post": "retry"})),
+    re_path(rf"^api/sessions/{JOB_ID}/log/?$", SessionViewSet.as_view({"get": "log"})),
     re_path(rf"^api/sessions/{JOB_ID}/events/?$", EventsView.as_view()),
     re_path(r"^api/events/?$", EventsView.as_view()),
 ]

@@ -14,13 +14,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sessions_app import __version__, control, jobs, listing
+from sessions_app import __version__, control, events, jobs, listing
 from sessions_app.channels import JobChannelManager, job_channel, person_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, refuse_fields
 from sessions_app.serializers import job_json
 from sessions_app.transitions import IllegalMove
+
+LOG_ROWS = 10_000
+"""Events in one answer, at most."""
 
 
 @csrf_exempt
@@ -71,6 +74,30 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         """Let a paused job go on where it stopped."""
         return self._move(control.resume)
 
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Cancel a job that has not ended; unlike DELETE it never deletes one that has."""
+        return self._move(control.cancel)
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Try a failed job again, as its next run."""
+        return self._move(control.retry)
+
+    @action(detail=True)
+    def log(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """The job's events, oldest first, a page from `?after=`, a `seq`, on."""
+        job: Job = self.get_object()
+        limit = listing.limit_of(request.query_params, default=LOG_ROWS, most=LOG_ROWS)
+        after = _number(request.query_params.get("after") or "0", "after")
+        rows = list(job.events.filter(seq__gt=after).order_by("seq")[: limit + 1])
+        headers = {"X-Total-Count": str(job.events.count())}
+        if len(rows) > limit:
+            headers["Link"] = listing.next_link(
+                request.path, request.query_params, str(rows[limit - 1].seq), name="after"
+            )
+        return Response([events.record(row) for row in rows[:limit]], headers=headers)
+
     def _move(self, move: Callable[[UUID], None]) -> Response:
         job: Job = self.get_object()
         refuse_fields(self.request)
@@ -116,6 +143,10 @@ def _last_event_id(request: Request) -> int | None:
     text = request.headers.get("Last-Event-ID") or query.get("after") or query.get("lastEventId")
     if not text:
         return None
+    return _number(text, "Last-Event-ID")
+
+
+def _number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValidationError({"Last-Event-ID": ["Must be the number of an event."]})
+        raise ValidationError({name: ["Must be the number of an event."]})
     return int(text)

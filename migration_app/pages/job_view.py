@@ -293,8 +293,10 @@ class JobView:
 
     @cached_property
     def failed_files(self) -> list[Json]:
-        """The first failed files, each with path and error."""
-        rows = self.job.events.filter(type="file_failed", seq__lte=self.job.event_seq)
+        """The first files that failed in this run, each with path and error."""
+        rows = self.job.events.filter(
+            type="file_failed", seq__lte=self.job.event_seq, data__run=self.job.attempt
+        )
         return [dict(data) for data in rows.order_by("seq").values_list("data", flat=True)[:FAILURE_ROWS]]
 
 

@@ -9,7 +9,7 @@ from migration_app import manifest
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence
 from migration_app.paths import text_shown
 from sessions_app.models import Job
-from sessions_app.runners import Json, Outcome, ShardContext
+from sessions_app.runners import Json, Outcome, ShardContext, sum_counters
 
 MOST_LISTED = 100
 
@@ -69,11 +69,13 @@ def _result(context: ShardContext) -> Json:
     left = skipped.order_by("number").values_list("path", flat=True)[:MOST_LISTED]
     copied_bytes = int(done.aggregate(size=Sum("size", default=0))["size"])
     duration_s = (timezone.now() - (job.started_at or job.created_at)).total_seconds()
+    earlier = sum_counters(list(job.shards.values_list("counters", flat=True))).get("earlier_bytes", 0)
+    speed = max(0, copied_bytes - earlier) / 1e6 / duration_s if duration_s > 0 else 0.0
     return {
         "files_transferred": done.count(),
         "bytes_transferred": copied_bytes,
         "duration": int(duration_s * 1e9),
-        "average_speed": round(copied_bytes / 1e6 / duration_s, 3) if duration_s > 0 else 0.0,
+        "average_speed": round(speed, 3),
         "errors_count": failed.count(),
         "files_skipped": skipped.count(),
         "skipped_files": [text_shown(path) for path in left],

@@ -36,10 +36,15 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     done_bytes = count("bytes", 0) + max(0, count("in_flight", 0))
     total_bytes = max(count("total_bytes", 0), done_bytes)
     elapsed = (snapshot.now - snapshot.started_at).total_seconds() if snapshot.started_at else 0.0
-    share = _share(snapshot, done_bytes, total_bytes)
+    ended = count("files", 0) + count("failed_files", 0)
+    share = _share(snapshot, done_bytes, ended, total_bytes)
+    # What earlier runs did says nothing about how fast this one is.
+    before = _share(snapshot, count("earlier_bytes", 0), count("earlier_files", 0), total_bytes)
     is_over = snapshot.status in _ENDED
-    speed = _average(done_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
-    eta = elapsed * (1 - share) / share if share > _ETA_FROM and not is_over else 0.0
+    new_bytes = done_bytes - count("earlier_bytes", 0)
+    speed = _average(new_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
+    has_estimate = share - before > _ETA_FROM * (1 - before) and not is_over
+    eta = elapsed * (1 - share) / (share - before) if has_estimate else 0.0
     errors = count("failed", 0)
     phase = _phase(snapshot, "transferring" if count("prepared") else "scanning")
     found: Json = {
@@ -93,10 +98,9 @@ def _phase(snapshot: Snapshot, working: str) -> str:
     return "verifying" if snapshot.counters.get("verifying") else working
 
 
-def _share(snapshot: Snapshot, done_bytes: int, total_bytes: int) -> float:
-    """How much of the work is done, from 0 to 1."""
+def _share(snapshot: Snapshot, done_bytes: int, ended: int, total_bytes: int) -> float:
+    """How much of the work is done with so many bytes and files, from 0 to 1."""
     count = snapshot.counters.get
-    ended = count("files", 0) + count("failed_files", 0)
     total = total_bytes + _FILE_COSTS_BYTES * count("total_files", 0)
     return min(1.0, (done_bytes + _FILE_COSTS_BYTES * ended) / total) if total and count("prepared") else 0.0
 

@@ -1,8 +1,9 @@
 """A scan: lists a tree into the manifest, then says what there is and what kind of site it is."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -133,6 +134,12 @@ class ScanRunner(Runner):
         site = find_system(found.marks, found.by_type)
         cms = detect_cms(context, site, found.marks) if context.params["detect_cms"] else None
         return Outcome(_result(job, found, read_suggestions(context, site), cms))
+
+    @classmethod
+    def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
+        """From the start: nothing that it has found is kept."""
+        manifest.rows_of(job_id).delete()
+        return {}
 
     @classmethod
     def progress(cls, snapshot: Snapshot) -> Json:

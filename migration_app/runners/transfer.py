@@ -1,7 +1,8 @@
 """A transfer: compares both trees into the manifest, copies what differs in shards, then sees to folders and proof."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 from migration_app import endpoints, manifest
@@ -21,11 +22,11 @@ from migration_app.engine.transfer import (
     transfer_items,
 )
 from migration_app.manifest import Row
-from migration_app.models import Endpoint, EntryAction, EntryState
+from migration_app.models import Endpoint, EntryAction, EntryState, Evidence
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.leftovers import remove_temp_files
-from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
+from migration_app.runners.outcome import MOST_LISTED, dry_run_outcome, transfer_outcome
 from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import verify
@@ -48,6 +49,7 @@ from sessions_app.states import ShardKind, ShardState
 RESUME = ".venv/bin/python manage.py move --resume"
 """The command that goes on with a job, before its id."""
 BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
+HIDDEN = "A folder above it cannot be listed."
 NOT_FOUND = "It is not at the source, or a pattern leaves it out."
 
 
@@ -60,6 +62,10 @@ class Cut:
     """Number of the next row."""
     has_root: bool = False
     is_done: bool = False
+    run: int = 1
+    """Which run of the job compares."""
+    first: int = 0
+    """Rows with a lower number are of earlier runs; those that failed then are compared again."""
     cutter: Cutter = field(default_factory=Cutter)
 
     @classmethod
@@ -88,6 +94,8 @@ class Cut:
             "next": self.next,
             "has_root": self.has_root,
             "is_done": self.is_done,
+            "run": self.run,
+            "first": self.first,
             "cutter": self.cutter.as_json(),
         }
 
@@ -98,17 +106,33 @@ class TransferRunner(Runner):
     type = "transfer"
     links = ("files", "report")
     leaves_traces = True
+    keeps_work = True
 
     def prepare(self, context: ShardContext) -> None:
-        """Compare source and destination; work shards are written as the comparison goes on."""
+        """Compare source and destination; work shards are written as the comparison goes on.
+
+        One that was interrupted for good is finished by the next run, which then compares again what failed.
+        """
+        cut = Cut.read(context.cursor)
+        if not cut.is_done:
+            self._compare(context, cut)
+        run = context.payload.get("run", 1)
+        if cut.run < run:
+            self._compare(context, Cut(next=cut.next, has_root=True, run=run, first=cut.next))
+
+    def _compare(self, context: ShardContext, cut: Cut) -> None:
         tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
         is_dry = context.params["dry_run"]
-        cut = Cut.read(context.cursor)
-        if cut.is_done:
-            return
+        choices = _choices(context.params)
+        failed: list[bytes] = []
+        if cut.first:
+            failed = manifest.failed_paths(context.job_id, cut.first)
+            choices = replace(choices, selection=Selection(failed))
+            if not failed:
+                cut.open = []
         sides = _sides(context)
         by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
-        choices = replace(_choices(context.params), by_size=by_size)
+        choices = replace(choices, by_size=by_size)
 
         async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
             root = await source.root_entry()
@@ -136,11 +160,13 @@ class TransferRunner(Runner):
             events.append(_warning(BY_SIZE))
         context.checkpoint(events=events)
         for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
-            _Comparison(context, cut).save(items)
+            _Comparison(context, cut, failed).save(items)
+        if failed:
+            _forget_failed(context, cut, failed)
         _tell_missing(context, cut)
         cut.cutter.close()
         cut.is_done = True
-        context.counters["prepared"] = 1
+        context.counters |= {"connected": 1, "prepared": 1}
         events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
         context.checkpoint(cursor=cut.as_json(), shards=cut.cutter.shards, events=events)
 
@@ -190,6 +216,13 @@ class TransferRunner(Runner):
     def clean(self, context: ShardContext) -> None:
         """Remove unfinished files at the destination."""
         remove_temp_files(context, context.payload["shards"])
+
+    @classmethod
+    def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
+        """Count what the manifest says is done; what failed is compared again, and then copied."""
+        sums = manifest.sums_without_failed(job_id)
+        kept = {name: counters.get(name, 0) for name in ("followed", "refusals", "resumed")}
+        return kept | sums | {"earlier_files": sums["files"], "earlier_bytes": sums["bytes"]}
 
     @classmethod
     def claims(cls, params: Json) -> list[Claim]:
@@ -249,12 +282,32 @@ async def _root_of(destination: Storage) -> Entry | None:
         return None
 
 
+def _forget_failed(context: ShardContext, cut: Cut, failed: list[bytes]) -> None:
+    """Drop the rows of what failed in earlier runs: each has a new one, unless its source is gone."""
+    found = manifest.find_numbers(context.job_id, failed, first=cut.first)
+    gone = [path for path in failed if path not in found]
+    hidden = manifest.below_failed(context.job_id, gone, first=cut.first)
+    _tell_unreadable(context, cut, hidden, HIDDEN)
+    wanted = {path_bytes(path) for path in context.params["files"]}
+    texts = [f"No longer at the source: {path_shown(path)}" for path in gone if path not in wanted | hidden]
+    if len(texts) > MOST_LISTED:
+        texts[MOST_LISTED:] = [f"Nor are {len(texts) - MOST_LISTED:,} others."]
+    context.checkpoint(
+        events=[_warning(text) for text in texts],
+        write=partial(manifest.drop_failed, context.job_id, cut.first),
+    )
+
+
 def _tell_missing(context: ShardContext, cut: Cut) -> None:
     """Fail those of the wanted paths that the comparison has not found."""
     wanted = [path_bytes(path) for path in context.params["files"]]
     found = manifest.find_numbers(context.job_id, wanted)
-    batch = PlanBatch()
-    batch.unreadable = [(path, NotFound(NOT_FOUND)) for path in wanted if path not in found]
+    _tell_unreadable(context, cut, [path for path in wanted if path not in found], NOT_FOUND)
+
+
+def _tell_unreadable(context: ShardContext, cut: Cut, paths: Iterable[bytes], reason: str) -> None:
+    batch = PlanBatch(frontier=cut.open or [])
+    batch.unreadable = [(path, NotFound(reason)) for path in paths]
     if batch.unreadable:
         _Comparison(context, cut).save([batch])
 
@@ -262,9 +315,10 @@ def _tell_missing(context: ShardContext, cut: Cut) -> None:
 class _Comparison:
     """One list of what a comparison found, on its way into the manifest."""
 
-    def __init__(self, context: ShardContext, cut: Cut) -> None:
+    def __init__(self, context: ShardContext, cut: Cut, failed: Iterable[bytes] = ()) -> None:
         self._context = context
         self._cut = cut
+        self._failed = frozenset(failed)
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
         self._events: list[NewEvent] = []
@@ -285,7 +339,7 @@ class _Comparison:
                 self._rows.append(Row(0, item.entry, EntryAction(item.action.value), state))
                 cut.has_root = True
                 continue
-            for step in item.steps:
+            for step in self._new(item.steps):
                 self._take(step)
             for path, error in item.unreadable:
                 if not path:
@@ -300,7 +354,7 @@ class _Comparison:
 
         def write() -> None:
             manifest.add(context.job_id, self._rows)
-            unknown = manifest.fail_paths(context.job_id, unreadable)
+            unknown = manifest.fail_paths(context.job_id, unreadable, first=cut.first)
             manifest.add(
                 context.job_id,
                 [
@@ -321,6 +375,21 @@ class _Comparison:
         shards, cut.cutter.shards = cut.cutter.shards, []
         context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
         cut.next = cursor["next"]
+
+    def _new(self, steps: list[Step]) -> Iterator[Step]:
+        """The steps that have no row yet, or that of a failure. In a first run that is all of them."""
+        rows = (
+            manifest.find(self._context.job_id, [step.entry.path for step in steps]) if self._failed else {}
+        )
+        for step in steps:
+            row = rows.get(step.entry.path)
+            if row is None:
+                yield step
+            elif step.entry.path in self._failed:
+                # Size and time may be equal where the contents were found to differ.
+                is_wrong = row.evidence == Evidence.MISMATCH and step.entry.kind is Kind.FILE
+                is_same = step.action is Action.SKIP and not step.reason
+                yield replace(step, action=Action.UPDATE) if is_wrong and is_same else step
 
     def _take(self, step: Step) -> None:
         cut, entry = self._cut, step.entry
