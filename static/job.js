@@ -43,16 +43,25 @@ function takeProgress(data) {
 }
 
 function takeState({ from, to }) {
-  if (to === "running" && isOver()) percent = 0;
+  if (isOver()) beginAgain();
   if (to === "running" && from !== "paused") [elapsed, elapsedAt] = [0, Date.now()];
   const isUnderWay = to === "pending" || to === "running";
   for (const id of ["now", "flight"]) document.getElementById(id)?.toggleAttribute("hidden", !isUnderWay);
-  if (from === "paused" || to === "paused") refresh();
+  if (from === "paused" || to === "paused" || isOver()) refresh();
   else if (to === "running") refresh('#job [data-part="facts"]');
   status = to;
   page.dataset.status = to;
   say(`${title}: ${badge(status, 0).textContent.trim()}`);
   schedule();
+}
+
+// Another run of the same job.
+function beginAgain() {
+  [percent, failures, spokenPercent, spokenFailures, progress, run] = [0, 0, 0, 0, null, run + 1];
+  bar.removeAttribute("value");
+  const place = document.getElementById("failures");
+  place.hidden = true;
+  place.querySelector("ul").replaceChildren();
 }
 
 function end(data) {

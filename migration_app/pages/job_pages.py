@@ -1,6 +1,6 @@
 """The page of a job, its whole log, and what one can do to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from django.contrib import messages
@@ -75,23 +75,32 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
 @page
 def pause(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """Pause. A second click finds the job as the first one left it."""
-    return _moved(request, _job(request, job_id), control.pause, JobStatus.PAUSED)
+    return _moved(request, _job(request, job_id), control.pause, [JobStatus.PAUSED])
 
 
 @require_POST
 @page
 def resume(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """Go on with a paused job."""
-    return _moved(request, _job(request, job_id), control.resume, JobStatus.RUNNING)
+    return _moved(request, _job(request, job_id), control.resume, [JobStatus.RUNNING])
+
+
+@require_POST
+@page
+def retry(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Try a failed job again: what it has copied stays."""
+    done = [JobStatus.PENDING, JobStatus.RUNNING]
+    return _moved(request, _job(request, job_id), control.retry, done)
 
 
 def _moved(
-    request: SignedRequest, found: Job, move: Callable[[UUID], None], target: JobStatus
+    request: SignedRequest, found: Job, move: Callable[[UUID], None], targets: Sequence[JobStatus]
 ) -> HttpResponse:
+    """The job's page. A second click finds the job as the first one left it, in one of `targets`."""
     try:
         move(found.pk)
     except IllegalMove as error:
-        if error.status != target:
+        if error.status not in targets:
             messages.error(request, str(error))
     return redirect("job", found.pk)
 

@@ -112,6 +112,13 @@ class JobView:
         return failures_of(self.job)
 
     @property
+    def failed_text(self) -> str:
+        """What of a failed transfer a retry copies: `12 failed files`; empty where that is not how it failed."""
+        if self.job.type != "transfer" or self.job.status != JobStatus.FAILED or not self.failures:
+            return ""
+        return f"{wording.count_text(self.failures)} failed {'file' if self.failures == 1 else 'files'}"
+
+    @property
     def can_verify(self) -> bool:
         """Whether there is a copy that can be compared by content."""
         has_copy = self.job.type == "transfer" and not self.job.params.get("dry_run")

@@ -185,6 +185,22 @@ def test_a_job_is_paused_and_resumed_and_a_second_press_does_no_harm(
     assert "A completed session cannot become paused." in text
 
 
+def test_a_failed_job_is_retried_once_and_no_other_is(signed_in: Client, gallery: dict[str, Job]) -> None:
+    for name, button in (("transfer-failed", "Retry the 3 failed files"), ("scan-failed", "Try again")):
+        job = gallery[name]
+        assert button in signed_in.get(f"/jobs/{job.pk}").content.decode()
+        for _ in range(2):
+            text = signed_in.post(f"/jobs/{job.pk}/retry", follow=True).content.decode()
+            assert f'action="/jobs/{job.pk}/pause"' in text
+            assert "cannot become" not in text
+            assert button not in text
+        job.refresh_from_db()
+        assert (job.status, job.attempt) == ("pending", 2)
+    completed = gallery["transfer-completed"].pk
+    text = signed_in.post(f"/jobs/{completed}/retry", follow=True).content.decode()
+    assert "A completed session cannot become pending." in text
+
+
 def test_the_log_is_in_pages_from_the_first_event_on(signed_in: Client, gallery: dict[str, Job]) -> None:
     job = gallery["transfer-running"]
     Gallery(job.owner).fail_files(job, *(f"file {n}" for n in range(600)))
@@ -265,9 +281,10 @@ def test_evidence_names_what_proved_something(signed_in: Client, gallery: dict[s
 def test_a_failed_job_leads_to_its_form_with_what_was_entered(
     signed_in: Client, gallery: dict[str, Job]
 ) -> None:
-    for name, kind in (("scan-failed", "scan"), ("transfer-failed", "transfer")):
+    for name, kind, place in (("scan-failed", "scan", "first"), ("transfer-failed", "transfer", "second")):
         job = gallery[name]
-        assert f'first" href="/new/{kind}?from={job.pk}"' in signed_in.get(f"/jobs/{job.pk}").content.decode()
+        text = signed_in.get(f"/jobs/{job.pk}").content.decode()
+        assert f'{place}" href="/new/{kind}?from={job.pk}"' in text
         form = signed_in.get(f"/new/{kind}?from={job.pk}").content.decode()
         assert all(f'value="{value}"' in form for value in ("example.org", "2222", "www"))
         assert "hunter2" not in form

@@ -203,6 +203,45 @@ def test_transfer_is_watched_live_up_to_completed(yard: Yard, page: Page) -> Non
     assert product.job(job_id)["transfer_result"]["files_transferred"] == 6
 
 
+def test_failed_files_are_retried_and_another_tab_sees_it_live(
+    yard: Yard, new_context: Callable[..., BrowserContext]
+) -> None:
+    product = yard.product
+    site, copy = small_tree(yard.folder / "site", folders=2, files=5), yard.folder / "copy"
+    (copy / "folder 1").mkdir(parents=True)
+    for number in range(3):
+        (copy / f"folder 1/file {number}.txt").mkdir()
+    body = {
+        "source_config": {"protocol": "local", "root_path": str(site)},
+        "dest_config": {"protocol": "local", "root_path": str(copy)},
+    }
+    job_id = product.post("/api/transfer", body).body["id"]
+    product.wait_for(job_id, "failed")
+    context = new_context()
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(f"{product.url}/jobs/{job_id}")
+        live(tab)
+        expect(tab.locator("#failures li")).to_have_count(3)
+        expect(tab).to_have_title(re.compile(r"^✕ 3 failed · "))
+    for number in range(3):
+        (copy / f"folder 1/file {number}.txt").rmdir()
+    tabs[0].get_by_role("button", name="Retry the 3 failed files").click()
+    for tab in tabs:
+        tab.bring_to_front()
+        expect(tab.locator("#job [data-part=badge]")).to_have_text("Completed")
+        expect(tab.get_by_text("All copied: 10 files")).to_be_visible()
+        expect(tab.locator("#failures")).to_be_hidden()
+        expect(tab).to_have_title(re.compile("^✓ "))
+        expect(tab.locator('[data-number="files"] dd')).to_have_text("10 of 10")
+        expect(tab.locator('[data-number="failed"] dd')).to_have_text("0")
+        expect(tab.get_by_role("button", name="Retry")).to_have_count(0)
+        assert bar(tab) == 100
+        last = len(product.get(f"/api/sessions/{job_id}/log").body)
+        expect(tab.locator(f'#log li[data-seq="{last}"]')).to_be_visible()
+        assert seqs(tab) == list(range(1, last + 1))
+
+
 def test_eight_tabs_are_live_over_one_stream(yard: Yard, new_context: Callable[..., BrowserContext]) -> None:
     product = yard.product
     streams: list[bytes] = []
