@@ -5,7 +5,19 @@ import os
 import sys
 
 
+def open_closed_streams() -> None:
+    """Standard streams that are closed lead nowhere: else the next file that is opened, as the database, is one."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)
+            if nowhere != number:
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
 def main() -> None:
+    open_closed_streams()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415 - not before the settings are named
     from django.core.management import execute_from_command_line  # noqa: PLC0415

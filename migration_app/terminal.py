@@ -220,11 +220,12 @@ class Bar(Follower):
 
 
 def print_line(out: TextIO, line: str) -> None:
-    """Write a line, flushed. Where nobody reads any more, as behind `| head`, the work goes on unseen."""
+    """Write a line, flushed. Where nobody reads any more, as behind `| head`, or nothing fits any more, as on a full
+    disk, the work goes on unseen."""
     try:
         out.write(line + "\n")
         out.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 

@@ -391,6 +391,22 @@ def test_work_goes_on_when_nobody_reads_any_more(bare_machine, tmp_path):
     assert digest(tmp_path / "copy") == digest(site)
 
 
+@pytest.mark.parametrize("to", [">/dev/full", ">&-", "<&- >&- 2>&-"])
+def test_work_goes_on_where_nothing_can_be_written(bare_machine, tmp_path, to):
+    site = small_tree(tmp_path / "site", folders=2, files=5)
+    command = f'exec "$@" {to}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *MOVE, site, tmp_path / "copy"],
+        cwd=ROOT,
+        env=bare_machine.environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert digest(tmp_path / "copy") == digest(site)
+
+
 def test_options_reach_the_job(bare_machine, tmp_path):
     site = small_tree(tmp_path / "site", folders=2, files=2)
     (site / "error.log").touch()
