@@ -72,12 +72,18 @@ def _parse_address(protocol: str, text: str) -> Json:
         raise BadLocation(f"This version does not speak {protocol} yet; it speaks {', '.join(PROTOCOLS)}.")
     if not host:
         raise BadLocation(f"{text} names no host.")
+    path = _path(parts)
+    if not path:
+        # Somebody who leaves it out means his home, as with scp; here it would be the root of the whole server.
+        raise BadLocation(
+            f"{text} names no folder: after the host comes the whole path, as in {text}/srv/site"
+        )
     return {
         "protocol": PROTOCOLS[protocol],
         "host": host,
         "port": port,
         "username": unquote(parts.username or "") or getpass.getuser(),
-        "root_path": _path(parts),
+        "root_path": path,
     }
 
 
@@ -85,7 +91,7 @@ def _path(parts: SplitResult) -> str:
     # `#` and `?` are letters like others in the name of a file.
     query = f"?{parts.query}" if parts.query else ""
     fragment = f"#{parts.fragment}" if parts.fragment else ""
-    return unquote(parts.path + query + fragment) or "/"
+    return unquote(parts.path + query + fragment)
 
 
 def _shown(text: str) -> str:

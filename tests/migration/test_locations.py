@@ -53,6 +53,7 @@ def test_name_and_path_are_a_stored_connection_of_this_person(owner: User, folde
         ("web:", "whole path"),
         ("caf\udce9", "UTF-8"),
         ("~nobody-of-this-name/x", "home directory"),
+        ("sftp://web@example.org", "names no folder: .* sftp://web@example.org/srv/site"),
         ("ftp://example.org/x", "does not speak ftp yet"),
         ("sftp://u:hunter2@example.org/x", "HAULIER_SOURCE_PASSWORD"),
     ],
