@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from sessions_app import jobs
+from sessions_app.authentication import asker
 from sessions_app.models import Job, JobEvent, Shard, User, Worker
 from sessions_app.states import ACTIVE
 
@@ -44,7 +45,8 @@ class JobAdmin(ReadOnly):
     @admin.action(description="Cancel the selected active jobs")
     def cancel_jobs(self, request: HttpRequest, queryset: "QuerySet[Job]") -> None:
         """Cancel what is active."""
-        count = sum(jobs.cancel(job.pk) for job in queryset.filter(status__in=ACTIVE))
+        by = asker(request)
+        count = sum(jobs.cancel(job.pk, by) for job in queryset.filter(status__in=ACTIVE))
         self.message_user(request, f"{count} jobs cancelled.")
 
     @admin.action(description="Delete the selected finished jobs")

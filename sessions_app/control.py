@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from sessions_app import delivery, execution, jobs, retries, transitions
+from sessions_app import delivery, events, execution, jobs, retries, transitions
 from sessions_app.models import Job
 from sessions_app.runners import runner_class
 from sessions_app.states import Desired, JobStatus
@@ -14,14 +14,18 @@ PAUSE_WAIT_S = 2.0
 _UNDER_WAY = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
-def pause(job_id: UUID) -> None:
-    """Pause a job and wait until its row says so. Raises IllegalMove for one that is not under way.
+def pause(job_id: UUID, by: str = "") -> None:
+    """Pause a job and wait until its row says so; `by` says in its log who wants it, as in all of these.
+
+    Raises IllegalMove for a job that is not under way.
 
     A worker that does not let go within PAUSE_WAIT_S is fenced off: what it did since its last checkpoint is done
     again. Two that ask at once have both asked for the same.
     """
     under_way = Job.objects.filter(pk=job_id, status__in=_UNDER_WAY)
-    under_way.filter(desired=Desired.RUN).update(desired=Desired.PAUSE)
+    with transaction.atomic():
+        if under_way.filter(desired=Desired.RUN).update(desired=Desired.PAUSE):
+            events.tell_who(job_id, "Pause", by)
     _raise_unless(under_way.filter(desired=Desired.PAUSE).exists(), job_id, JobStatus.PAUSED)
     execution.settle_within(execution.settle_pause, job_id, PAUSE_WAIT_S)
     # It may have ended in the same moment, which is better.
@@ -29,7 +33,7 @@ def pause(job_id: UUID) -> None:
     delivery.queue_blocked()
 
 
-def resume(job_id: UUID) -> None:
+def resume(job_id: UUID, by: str = "") -> None:
     """Let a paused job go on in the workers. Raises IllegalMove for one that is not paused."""
     with transaction.atomic():
         paused = Job.objects.filter(pk=job_id, status=JobStatus.PAUSED)
@@ -37,24 +41,26 @@ def resume(job_id: UUID) -> None:
         job = Job.objects.get(pk=job_id)
         if reason := runner_class(job.type).tie(job.pk, job.params):
             raise IllegalMove(job.status, JobStatus.RUNNING, reason=reason)
+        events.tell_who(job_id, "Resumption", by)
         transitions.move(job_id, JobStatus.RUNNING if job.started_at else JobStatus.PENDING)
     delivery.queue_waiting(job_id)
     delivery.queue_blocked()
 
 
-def retry(job_id: UUID) -> None:
+def retry(job_id: UUID, by: str = "") -> None:
     """Try a failed job again: what it has copied stays, what failed is done anew. Raises IllegalMove for any other."""
     with transaction.atomic():
         shard = retries.begin(job_id)
         job = Job.objects.get(pk=job_id)
         if reason := runner_class(job.type).tie(job.pk, job.params):
             raise IllegalMove(JobStatus.FAILED, JobStatus.PENDING, reason=reason)
+        events.tell_who(job_id, "Retry", by)
         delivery.enqueue(shard)
 
 
-def cancel(job_id: UUID) -> None:
+def cancel(job_id: UUID, by: str = "") -> None:
     """Cancel an active job. Raises IllegalMove for one that has ended."""
-    is_cancelled = jobs.cancel(job_id)
+    is_cancelled = jobs.cancel(job_id, by)
     _raise_unless(is_cancelled, job_id, JobStatus.CANCELLED)
 
 

@@ -34,6 +34,12 @@ def append(job_id: UUID, events: Sequence[NewEvent]) -> None:
     )
 
 
+def tell_who(job_id: UUID, what: str, by: str) -> None:
+    """Log who asked for something, inside the caller's transaction; nothing where nobody is named."""
+    if by:
+        append(job_id, [NewEvent("log", {"level": "info", "message": f"{what} asked for by {by}."})])
+
+
 def payload(event: JobEvent) -> dict[str, Any]:
     """What a listener gets as `data`: job_id, seq, run, at and the event's own fields."""
     return {

@@ -106,13 +106,17 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     return job
 
 
-def cancel(job_id: UUID) -> bool:
+def cancel(job_id: UUID, by: str = "") -> bool:
     """Cancel an active job and wait until its row says so; False when it had ended already.
 
-    A worker that does not let go within CANCEL_WAIT_S is fenced off.
+    A worker that does not let go within CANCEL_WAIT_S is fenced off. `by` says in the log who wants it.
     """
-    if Job.objects.filter(pk=job_id, status__in=ACTIVE).update(desired=Desired.CANCEL) != 1:
-        return False
+    active = Job.objects.filter(pk=job_id, status__in=ACTIVE)
+    with transaction.atomic():
+        if active.exclude(desired=Desired.CANCEL).update(desired=Desired.CANCEL):
+            events.tell_who(job_id, "Cancellation", by)
+        elif not active.exists():
+            return False
     execution.settle_within(execution.settle_cancel, job_id, CANCEL_WAIT_S)
     delivery.queue_blocked()
     delivery.queue_cleaning()

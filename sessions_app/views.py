@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sessions_app import __version__, control, events, jobs, listing
+from sessions_app.authentication import asker
 from sessions_app.channels import JobChannelManager, job_channel, person_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.models import Job
@@ -98,11 +99,11 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
             )
         return Response([events.record(row) for row in rows[:limit]], headers=headers)
 
-    def _move(self, move: Callable[[UUID], None]) -> Response:
+    def _move(self, move: Callable[[UUID, str], None]) -> Response:
         job: Job = self.get_object()
         refuse_fields(self.request)
         try:
-            move(job.pk)
+            move(job.pk, asker(self.request))
         except IllegalMove as error:
             raise Conflict(str(error), job_status=error.status) from error
         job.refresh_from_db()
@@ -116,7 +117,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Cancel an unfinished job; delete a finished one."""
         job: Job = self.get_object()
-        if job.is_active and jobs.cancel(job.pk):
+        if job.is_active and jobs.cancel(job.pk, asker(request)):
             return Response({"message": "Session cancelled"})
         if job.is_active:
             job.refresh_from_db()

@@ -16,6 +16,7 @@ from migration_app.pages.rows import JobRow
 from migration_app.pages.wording import plain_text
 from migration_app.submission import CannotVerify, RequestMeta, submit_verify
 from sessions_app import control, jobs
+from sessions_app.authentication import asker
 from sessions_app.models import Job
 from sessions_app.states import JobStatus
 from sessions_app.transitions import IllegalMove
@@ -63,7 +64,7 @@ def cancel(request: SignedRequest, job_id: UUID) -> HttpResponse:
     found = _job(request, job_id)
     if request.method != "POST":
         return render(request, "pages/cancel.html", {"view": JobView(found), "job": found})
-    if jobs.cancel(found.pk):
+    if jobs.cancel(found.pk, asker(request)):
         messages.success(request, "The job is cancelled. What it has copied stays where it is.")
     else:
         found.refresh_from_db()
@@ -94,11 +95,11 @@ def retry(request: SignedRequest, job_id: UUID) -> HttpResponse:
 
 
 def _moved(
-    request: SignedRequest, found: Job, move: Callable[[UUID], None], targets: Sequence[JobStatus]
+    request: SignedRequest, found: Job, move: Callable[[UUID, str], None], targets: Sequence[JobStatus]
 ) -> HttpResponse:
     """The job's page. A second click finds the job as the first one left it, in one of `targets`."""
     try:
-        move(found.pk)
+        move(found.pk, asker(request))
     except IllegalMove as error:
         if error.status not in targets:
             messages.error(request, str(error))

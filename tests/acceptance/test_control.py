@@ -54,6 +54,9 @@ def test_paused_transfer_stands_still_and_goes_on(product, sftp, tmp_path):
     )
     assert differences(site, tmp_path / "host") == ""
     assert not list((tmp_path / "host").rglob(".haulier-*"))
+    # The second press of the button changed nothing, so nobody is named for it.
+    said = [f"{what} asked for by owner from 127.0.0.1." for what in ("Pause", "Resumption")]
+    assert [line for line in log_of(product, done) if "asked for" in line] == said
 
 
 @pytest.mark.parametrize("has_shell", [True, False])

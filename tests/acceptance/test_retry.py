@@ -69,7 +69,10 @@ def test_what_still_fails_is_told_again_and_what_has_gone_is_not(product, tmp_pa
     assert again["error_message"] == "1 of 7 entries failed."
     events = events_of(product, job_id)
     said = [event["data"]["message"] for event in events if event["type"] == "log"]
-    assert said == ["No longer at the source: folder 0/file 0.txt"]
+    assert said == [
+        "Retry asked for by owner from 127.0.0.1.",
+        "No longer at the source: folder 0/file 0.txt",
+    ]
     failed = [(event["data"]["path"], event["run"]) for event in events if event["type"] == "file_failed"]
     assert failed[2:] == [("folder 0/file 1.txt", 2)]
 
