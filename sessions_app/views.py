@@ -89,6 +89,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     def log(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The job's events, oldest first, a page from `?after=`, a `seq`, on."""
         job: Job = self.get_object()
+        listing.refuse_unknown(request.query_params, ("after", "limit"))
         limit = listing.limit_of(request.query_params, default=LOG_ROWS, most=LOG_ROWS)
         after = _number(request.query_params.get("after") or "0", "after")
         rows = list(job.events.filter(seq__gt=after).order_by("seq")[: limit + 1])

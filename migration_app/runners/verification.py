@@ -164,6 +164,8 @@ def _message(evidence: dict[str, int], missing: int, mismatched: int) -> str:
     if missing or mismatched:
         return f"{missing:,} missing and {mismatched:,} different at the destination."
     equal, by_size = sum(evidence.values()), evidence["size_only"]
+    if not equal:
+        return "There is no file to compare."
     if by_size == equal:
         return f"All {equal:,} files are there with the right size; contents were not compared."
     if by_size:

@@ -195,6 +195,6 @@ def test_log_comes_in_pages(product, tmp_path):
     assert link == f'</api/sessions/{job_id}/log?limit=2&after=2>; rel="next"'
     rest = product.get(f"/api/sessions/{job_id}/log?after=2")
     assert (rest.body, rest.headers.get("Link")) == (events[2:], None)
-    for query, name in (("after=x", "after"), ("limit=0", "limit")):
+    for query, name in (("after=x", "after"), ("limit=0", "limit"), ("type=log", "type")):
         answer = product.get(f"/api/sessions/{job_id}/log?{query}")
         assert (answer.status, name in answer.body["fields"]) == (400, True), answer

@@ -82,6 +82,24 @@ def test_a_changed_byte_and_a_missing_file_are_found(product, transfer, tmp_path
     assert sorted(told) == sorted(problems)
 
 
+def test_file_whose_content_cannot_be_compared_says_why(product, transfer, tmp_path):
+    (tmp_path / "site/folder 1/file 3.txt").unlink()
+    job = verify(product, transfer)
+    assert job["verify_result"]["evidence"]["size_only"] == 1
+    assert job["verify_result"]["message"].endswith("1 by size.")
+    [file] = product.get(f"/api/sessions/{job['id']}/files?q=folder%201/file%203").body
+    assert (file["state"], file["evidence"]) == ("done", "size_only")
+    assert file["error"].startswith("Only the size was compared: at the source: ")
+
+
+def test_verification_of_an_empty_folder_claims_nothing(product, sftp, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    body = {"source_config": local(tmp_path / "nothing"), "dest_config": sftp(tmp_path / "host")}
+    transfer = submit(product, "/api/transfer", body)
+    product.wait_for(transfer)
+    assert verify(product, transfer)["verify_result"]["message"] == "There is no file to compare."
+
+
 def test_transfer_that_is_to_verify_does_it_by_content(product, has_shell, sftp, tmp_path):
     site = small_tree(tmp_path / "site", folders=2, files=3)
     there = tmp_path / "host/folder 0/file 0.txt"
