@@ -5,9 +5,10 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import F
 
-from sessions_app import claims, execution, leases, presence, transitions
+from sessions_app import claims, execution, leases, presence, retries, transitions
 from sessions_app.delivery import WORK_QUEUE
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.presence import Presence
@@ -48,9 +49,12 @@ class InlineWorker:
         watcher.drain()
 
     def adopt(self, job_id: UUID) -> None:
-        """Take a job that is paused, or that nobody does any more. Raises NotToBeAdopted."""
+        """Take a job that is paused, that failed, or that nobody does any more. Raises NotToBeAdopted."""
         presence.bury_dead()
         job = Job.objects.get(pk=job_id)
+        if job.status == JobStatus.FAILED:
+            self._begin_again(job_id)
+            return
         alive = [worker for worker in Worker.objects.all() if presence.is_alive(worker)]
         if job.status in FINISHED:
             raise NotToBeAdopted(f"The session is {job.status}; there is nothing to go on with.")
@@ -74,6 +78,16 @@ class InlineWorker:
         if job.status == JobStatus.PAUSED and not claims.start(job_id, reason="Resumed in the terminal."):
             Job.objects.filter(pk=job_id).update(executor="")
             raise NotToBeAdopted("Another session writes to the same folder; go on when that one has ended.")
+
+    def _begin_again(self, job_id: UUID) -> None:
+        try:
+            with transaction.atomic():
+                retries.begin(job_id)
+                Job.objects.filter(pk=job_id).update(executor=self.id)
+        except IllegalMove as error:
+            raise NotToBeAdopted(
+                f"Another process has just taken the session: it is {error.status}."
+            ) from None
 
     def work_off(self, job_id: UUID) -> None:
         """Do the job until it ends, or until `stop`: then it is paused."""

@@ -452,3 +452,21 @@ def test_failed_move_exits_with_1(bare_machine, tmp_path):
     done = move(bare_machine, tmp_path / "missing", tmp_path / "to")
     assert done.returncode == 1
     assert "does not exist" in done.stderr
+
+
+def test_failed_move_says_how_to_do_what_failed_and_does_it(bare_machine, tmp_path):
+    site, copy = small_tree(tmp_path / "site", folders=2, files=3), tmp_path / "copy"
+    (copy / "folder 0/file 1.txt").mkdir(parents=True)
+    done = move(bare_machine, site, copy)
+    assert done.returncode == 1
+    assert done.stderr.startswith("1 of 8 entries failed.\nWhat failed is done anew with: ")
+    command = done.stderr.splitlines()[-1].partition(" with: ")[2]
+    assert command.startswith(".venv/bin/python manage.py move --resume ")
+    (copy / "folder 0/file 1.txt").rmdir()
+    again = move(bare_machine, "--resume", command.split()[-1])
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "All 6 files are there and equal by content" in again.stdout
+    assert digest(copy) == digest(site)
+    once_more = move(bare_machine, "--resume", command.split()[-1])
+    assert once_more.returncode == 2
+    assert "The session is completed" in once_more.stderr

@@ -72,7 +72,9 @@ class Command(BaseCommand):
         parser.add_argument("source", nargs="?", metavar="SOURCE", help="The folder to copy.")
         parser.add_argument("destination", nargs="?", metavar="DESTINATION", help="The folder to copy it to.")
         parser.add_argument(
-            "--resume", metavar="JOB", help="Go on with a paused job, by its id, as it was started."
+            "--resume",
+            metavar="JOB",
+            help="Go on with a paused job, by its id, as it was started; of a failed one do what failed.",
         )
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON object a line; the last one is the job."
@@ -279,6 +281,8 @@ class Command(BaseCommand):
             return INTERRUPTED
         if job.status in ("failed", "cancelled"):
             self.stderr.write(job.error_message or "The job was cancelled.")
+            if job.status == "failed":
+                self.stderr.write(f"What failed is done anew with: {RESUME} {job.pk}")
             return FAILED
         say(f"The job is {job.status}.")
         return FAILED
