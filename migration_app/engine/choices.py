@@ -25,14 +25,20 @@ class Conflict(StrEnum):
 
 
 class Selection:
-    """The only paths that are wanted: files, links, and folders with all that they hold; without any, everything."""
+    """The only paths that are wanted: files, links, and folders with all that they hold; without any, everything.
 
-    def __init__(self, paths: Iterable[bytes] = ()) -> None:
+    `within` another selection, only what that one takes as well.
+    """
+
+    def __init__(self, paths: Iterable[bytes] = (), *, within: "Selection | None" = None) -> None:
+        self._within = within
         self._chosen = frozenset(paths)
         self._above = frozenset(above for path in self._chosen for above in ancestors(path))
 
     def takes(self, path: bytes, is_folder: bool) -> bool:
         """Whether an entry is wanted, or is a folder on the way to one that is."""
+        if self._within is not None and not self._within.takes(path, is_folder):
+            return False
         if not self._chosen or path in self._chosen or (is_folder and path in self._above):
             return True
         return any(above in self._chosen for above in ancestors(path))

@@ -127,7 +127,7 @@ class TransferRunner(Runner):
         failed: list[bytes] = []
         if cut.first:
             failed = manifest.failed_paths(context.job_id, cut.first)
-            choices = replace(choices, selection=Selection(failed))
+            choices = replace(choices, selection=Selection(failed, within=choices.selection))
             if not failed:
                 cut.open = []
         sides = _sides(context)

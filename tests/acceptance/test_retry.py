@@ -77,6 +77,19 @@ def test_what_still_fails_is_told_again_and_what_has_gone_is_not(product, tmp_pa
     assert failed[2:] == [("folder 0/file 1.txt", 2)]
 
 
+def test_retry_copies_no_more_than_was_wanted(product, tmp_path):
+    site = small_tree(tmp_path / "site", folders=2, files=3)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "folder 0").touch()
+    body = {"source_config": local(site), "dest_config": local(copy), "files": ["folder 0/file 0.txt"]}
+    job_id = submit(product, "/api/transfer", body)
+    assert product.wait_for(job_id, "failed")["transfer_result"]["errors_count"] == 2
+    (copy / "folder 0").unlink()
+    assert retried(product, job_id)["transfer_result"]["files_transferred"] == 1
+    assert [path.name for path in copy.rglob("*.txt")] == ["file 0.txt"]
+
+
 def test_what_differs_by_content_is_copied_again(product, tmp_path):
     site = small_tree(tmp_path / "site", folders=1, files=3)
     here, there = site / "folder 0/file 0.txt", tmp_path / "copy/folder 0/file 0.txt"

@@ -151,6 +151,8 @@ def test_jobs_of_others_are_not_there(submit, django_user_model):
     job = submit()
     eve = django_user_model.objects.create_user("eve")
     other = Client(headers={"Authorization": f"Bearer {accounts.create_token(eve)}"})
-    assert other.post(f"/api/sessions/{job.pk}/pause").status_code == 404
+    for move in ("pause", "resume", "cancel", "retry"):
+        assert other.post(f"/api/sessions/{job.pk}/{move}").status_code == 404
+    assert other.get(f"/api/sessions/{job.pk}/log").status_code == 404
     job.refresh_from_db()
     assert job.status == "pending"
