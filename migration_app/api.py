@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from migration_app import files, reports
+from migration_app.cms import systems
 from migration_app.probing import probe
 from migration_app.submission import CannotVerify, RequestMeta, submit_scan, submit_transfer, submit_verify
 from sessions_app import listing
@@ -128,12 +129,16 @@ class ReportView(APIView):
 def _printed(request: Request, job: Job) -> HttpResponseBase:
     sides = (("From", job.public.get("source_config")), ("To", job.public.get("dest_config")))
     result = job.result or {}
+    site = (result.get("cms_detection") or {}).get("type", "")
     took = job.completed_at - job.started_at if job.completed_at and job.started_at else None
     context = {
         "job": job,
         "title": job.title or f"{job.type.capitalize()} {str(job.pk)[:8]}",
         "sides": [(label, config) for label, config in sides if config],
         "duration_s": took.total_seconds() if took is not None else None,
+        "scan": result if job.type == "scan" else None,
+        "cms_name": systems.NAMES.get(site, site),
+        "suggestions": [one for one in result.get("exclusions", ()) if one.get("is_automatic")],
         "check": result if job.type == "verify" else result.get("verification_result"),
         "report": reports.report_json(job),
         "now": timezone.now(),

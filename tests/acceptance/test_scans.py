@@ -1,5 +1,8 @@
 """Scans of sites as people keep them, over SSH."""
 
+import html
+import re
+
 from tests.acceptance.conftest import submit
 from tests.cms.test_systems import DRUPAL, SECRET
 
@@ -44,3 +47,12 @@ def test_scan_recognises_a_drupal_lists_its_files_and_says_what_may_stay_behind(
     report = product.get(f"{done['links']['report']}?format=csv")
     assert len(report.body.splitlines()) == 1 + len(answer.body)
     assert SECRET not in report.body
+    printed = product.get(f"{done['links']['report']}?format=html").body
+    for words in (
+        "Drupal 10.2.5",
+        "portal on db.internal:3306, user drupal",
+        "table prefix d_",
+        "2 files, 24 B.",
+    ):
+        assert words in html.unescape(re.sub("</?bdi>", "", printed)), words
+    assert SECRET not in printed
