@@ -19,7 +19,8 @@ from sessions_app.problems import refuse_fields
 class Unreachable(APIException):
     """The other side cannot be reached or lets nobody in; the sentence says why."""
 
-    status_code = status.HTTP_502_BAD_GATEWAY
+    # As for what else is wrong with a request: a 5xx would say that Haulier itself failed.
+    status_code = status.HTTP_400_BAD_REQUEST
 
 
 class ConnectionViewSet(viewsets.ViewSet):

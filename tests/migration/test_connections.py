@@ -333,7 +333,7 @@ def test_server_that_cannot_be_reached_is_told_when_browsing(api: Client, post: 
     body = WEB | {"host": "127.0.0.1", "port": 1}
     stored = post("/api/connections", body).json()
     answer = api.get(f"/api/connections/{stored['id']}/browse")
-    assert answer.status_code == 502
+    assert answer.status_code == 400
     assert "nothing listens" in answer.json()["error"]
     found = api.post(f"/api/connections/{stored['id']}/test").json()
     assert not found["success"]
