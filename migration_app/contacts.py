@@ -17,11 +17,7 @@ from sessions_app.models import Job, User
 
 Json = dict[str, Any]
 
-
-_CHANGED = (
-    " Nothing was sent there. If it has rightly changed, store a connection to this server and forget the old key"
-    " on its Edit page."
-)
+_CHANGED = " Nothing was sent there."
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,19 @@ def repeat(job: Job, user: User, meta: RequestMeta) -> Job:
     return _SUBMIT[job.type](user, request, meta)[0]
 
 
+def entered_secrets(job: Job, job_type: str, user: User) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """What was entered for a job to sign in with, own and of the jump host, by the sides of a request of a type.
+
+    What is a stored connection's is not among it.
+    """
+    found = {}
+    for field, (_, param) in zip(SIDES[job_type], SIDES[job.type].values(), strict=False):
+        endpoint = Endpoint.objects.filter(pk=job.params.get(param), owner=user).first()
+        if endpoint is not None and endpoint.connection_id is None and endpoint.sealed:
+            found[field] = split_secrets(secrets.unseal_or_nothing(endpoint.sealed))
+    return found
+
+
 def _secrets(endpoint: Endpoint) -> tuple[dict[str, str], dict[str, str]]:
     """Those of one side and of its jump host, but not what is stored: a request without them uses that."""
     if endpoint.protocol == "local":

@@ -298,6 +298,9 @@ async function refresh(parts = "#job [data-part], #numbers, #message") {
   if (!answer?.ok) return;
   const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const fresh of drawn.querySelectorAll(parts)) swap(fresh);
+  // Where it stopped: the last progress may have been too quick to be told.
+  if (isOver()) percent = Math.max(percent, Number(drawn.getElementById("job")?.dataset.percent || 0));
+  schedule();
   page.querySelectorAll("time").forEach(localise);
 }
 

@@ -81,6 +81,7 @@ class ConnectionForm(forms.Form):
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._held: dict[str, str] = {}
         for field in self.fields.values():
             field.required = False
         has_local = user.is_owner and bool(settings.LOCAL_ROOTS)
@@ -100,6 +101,17 @@ class ConnectionForm(forms.Form):
             ("", "None"),
             *((str(row.pk), row.name) for row in stored.order_by("name")),
         ]
+
+    def say_held(self, texts: dict[str, str]) -> None:
+        """Say beside their fields which secrets are there already, by the names of the fields."""
+        self._held |= texts
+        for name, text in texts.items():
+            self.fields[name].help_text = text
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is something about a private key."""
+        return any(name in self._held or name in self.errors for name in ("ssh_key", "passphrase"))
 
     @property
     def has_jump(self) -> bool:
@@ -208,10 +220,13 @@ class StoredConnectionForm(ConnectionForm):
     def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
         self.fields["password"].help_text = "Stored encrypted, never shown again."
-        for name, what in (("password", "A password"), ("ssh_key", "A key"), ("passphrase", "A passphrase")):
-            for field in (name, JUMP + name):
-                if field in secrets_stored:
-                    self.fields[field].help_text = f"{what} is stored. Leave this empty to keep it."
+        whats = {"password": "A password", "ssh_key": "A key", "passphrase": "A passphrase"}
+        self.say_held(
+            {
+                name: f"{whats[name.removeprefix(JUMP)]} is stored. Leave this empty to keep it."
+                for name in secrets_stored
+            }
+        )
 
 
 class LinesField(forms.CharField):

@@ -23,7 +23,7 @@ from migration_app.pages.forms import (
     TransferOptionsForm,
 )
 from migration_app.pages.frame import SignedRequest, page
-from migration_app.pages.prefill import first_values
+from migration_app.pages.prefill import first_values, keep_secrets
 from migration_app.pages.rows import rows_of
 from migration_app.pages.system import system_line
 from migration_app.serializers import (
@@ -43,6 +43,8 @@ from sessions_app.states import FINISHED
 
 Json = dict[str, Any]
 LAST_RESULTS = 10
+LONGEST_ADDRESS = 8000
+"""Servers of HTTP take about twice as much."""
 NOT_KEPT = (*SECRET_FIELDS, "key")
 """Fields that never stand in an address."""
 
@@ -67,7 +69,9 @@ class JobForm:
         data = request.POST if request.method == "POST" else None
         first = first or {}
         self.connections = {
-            name: SideForm(data, prefix=f"{self.action}-{name}", user=request.user, initial=first.get(name))
+            name: SideForm(
+                data, prefix=f"{self.action}-{name}", user=request.user, initial=dict(first.get(name, {}))
+            )
             for name in self.sides
         }
         self.options = self.options_class(data, prefix=self.action, initial=first)
@@ -77,6 +81,8 @@ class JobForm:
         self._word = request.POST.get("draft") or request.GET.get("draft", "")
         self.draft = drafts.find(request, self._word)
         self.drops_secrets = False
+        self.is_too_long = False
+        """Whether the folders were asked for, and what was entered does not fit into an address."""
         self.asked: dict[str, Contact] = {}
         """The sides whose server shows a key that nobody knows; a person is asked before anything starts."""
 
@@ -84,10 +90,8 @@ class JobForm:
     def fieldsets(self) -> list[tuple[str, str, SideForm]]:
         """Heading, name and form of each side, which says what is kept of it."""
         for name, kept in self.draft.sides.items():
-            for secret in kept["secrets"]:
-                self.connections[name][
-                    secret
-                ].help_text = "Entered before and kept. Leave this empty to use it."
+            text = "Entered before and kept. Leave this empty to use it."
+            self.connections[name].say_held(dict.fromkeys(kept["secrets"], text))
         return [(heading, name, self.connections[name]) for name, heading in self.sides.items()]
 
     def _fill(self, form: forms.Form, query: QueryDict) -> None:
@@ -137,7 +141,15 @@ class JobForm:
         self._keep_secrets()
         place = {"path": read(side.add_prefix("root_path"), ""), "for": self.action, "side": name}
         address = reverse("browse-connection", args=[stored.pk])
-        return f"{address}?{urlencode(place | {'keep': self.kept()})}"
+        address = f"{address}?{urlencode(place | {'keep': self.kept()})}"
+        if len(address) > LONGEST_ADDRESS:
+            self.is_too_long = True
+            side.is_valid()
+            side.add_error(
+                "root_path", "The form holds too much to take along: choose the folder before its options."
+            )
+            return ""
+        return address
 
     @property
     def errors(self) -> list[tuple[str, str, str]]:
@@ -340,12 +352,15 @@ class TransferForm(JobForm):
 def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
     @page
     def view(request: SignedRequest) -> HttpResponse:
-        form = form_class(request, first_values(request, form_class.job_type, form_class.patterns_field))
+        first = first_values(request, form_class.job_type, form_class.patterns_field)
+        form = form_class(request, first)
+        if request.method == "GET":
+            keep_secrets(request, form.draft, form_class.job_type, first)
         status = 200
         if request.method == "POST":
             if address := form.folders_address():
                 return redirect(address)
-            job = None if "back" in request.POST else form.start()
+            job = None if "back" in request.POST or form.is_too_long else form.start()
             if job is not None:
                 return redirect("job", job.pk)
             if form.asked:

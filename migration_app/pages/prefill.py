@@ -8,8 +8,10 @@ from django.contrib import messages
 
 from migration_app.endpoints import account, jump_account
 from migration_app.models import Endpoint
+from migration_app.pages import drafts
+from migration_app.pages.drafts import Draft
 from migration_app.pages.frame import SignedRequest
-from migration_app.repeats import SIDES, request_of
+from migration_app.repeats import SIDES, entered_secrets, request_of
 from migration_app.serializers import MOST_EXCLUSIONS
 from sessions_app.models import Job
 
@@ -34,6 +36,21 @@ def first_values(request: SignedRequest, job_type: str, patterns_field: str) -> 
     lines += [text for text in request.GET.getlist("exclude") if text.strip() and text.isprintable()]
     found.pop(patterns_field, None)
     return found | {"exclusions": "\n".join(dict.fromkeys(lines[:MOST_EXCLUSIONS]))}
+
+
+def keep_secrets(request: SignedRequest, draft: Draft, job_type: str, first: Json) -> None:
+    """Keep what was entered for the earlier job of the address, so that nobody has to enter it once more."""
+    job = _job(request)
+    if job is None or job.type not in SIDES:
+        return
+    for field, (own, of_jump) in entered_secrets(job, job_type, request.user).items():
+        conn = {**first[field], **own}
+        if jump := conn.get("jump"):
+            # What the form says of a stored one.
+            is_stored = "connection" in jump
+            conn["jump"] = {"connection": jump["connection"]} if is_stored else jump | of_jump
+        draft.keep(field, conn)
+    drafts.save(request, draft)
 
 
 def _job(request: SignedRequest) -> Job | None:

@@ -102,10 +102,13 @@ def test_changed_key_stops_everything_until_the_old_one_is_forgotten(
         assert "Trust this key" not in text
         listing = signed_in.get(f"/connections/{stored.pk}/browse")
         assert listing.status_code == 502
+        assert "forget the old key on the Edit page of a connection to it" in listing.content.decode()
         assert "Forget the old key" in signed_in.get(f"/connections/{stored.pk}/edit").content.decode()
-        signed_in.post(f"/connections/{stored.pk}/forget-key", {"pin": HostKey.objects.get().pk})
-        text = signed_in.post(f"/connections/{stored.pk}/test", follow=True).content.decode()
+        pin = {"pin": HostKey.objects.get().pk}
+        text = signed_in.post(f"/connections/{stored.pk}/forget-key", pin, follow=True).content.decode()
         assert "Trust this key" in text
+        assert server.fingerprint in text
+        assert "The host key has changed" not in text
 
 
 @pytest.mark.slow
@@ -142,8 +145,8 @@ def test_jump_host_is_asked_about_before_the_server_behind_it(
         assert before in text
         assert jump.fingerprint in text
         assert "Trust this key" not in text
-        signed_in.post(f"/connections/{stored.pk}/forget-key", {"pin": pin.pk})
-        text = signed_in.post(f"/connections/{stored.pk}/test", follow=True).content.decode()
+        forgotten = {"pin": pin.pk}
+        text = signed_in.post(f"/connections/{stored.pk}/forget-key", forgotten, follow=True).content.decode()
         assert "Trust this key" in text
 
 
@@ -175,6 +178,7 @@ def test_edit_keeps_the_secret_and_never_shows_it(signed_in: Client, monkeypatch
     assert "A password is stored. Leave this empty to keep it." in text
     assert 'value="example.org"' in text
     assert "canary" not in text
+    assert not re.search(r"<details open>\s*<summary>Use a private key", text)
     answer = signed_in.post(f"/connections/{stored.pk}/edit", data | {"name": "site", "password": ""})
     assert answer.status_code == 302
     stored.refresh_from_db()
@@ -184,6 +188,11 @@ def test_edit_keeps_the_secret_and_never_shows_it(signed_in: Client, monkeypatch
     signed_in.post(f"/connections/{stored.pk}/edit", data | {"host": "example.net"})
     stored.refresh_from_db()
     assert (stored.sealed, stored.options) == ("", {})
+    signed_in.post(f"/connections/{stored.pk}/edit", data | {"ssh_key": "canary"})
+    text = signed_in.get(f"/connections/{stored.pk}/edit").content.decode()
+    assert re.search(r"<details open>\s*<summary>Use a private key", text)
+    assert "A key is stored. Leave this empty to keep it." in text
+    assert "canary" not in text
 
 
 def test_failed_test_leads_to_the_form(signed_in: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +267,23 @@ def test_folder_is_chosen_by_links_alone_and_the_rest_of_the_form_stays(
     assert "*.log" in form
     assert re.search(rf'value="{stored.pk}" selected', form)
     assert not re.search(r'name="new-transfer-verify_after_transfer"[^>]* checked', form)
+    assert not Job.objects.exists()
+
+
+def test_form_that_is_too_long_to_take_along_says_so_beside_the_folder(
+    signed_in: Client, tmp_path: Path
+) -> None:
+    stored = connections.create(
+        accounts.owner(), {"name": "here", "protocol": "local", "root_path": str(tmp_path)}
+    )
+    source = "new-transfer-source_config"
+    data = {f"{source}-protocol": "stored", **_chosen(source, stored), "browse": "source_config"}
+    data["new-transfer-files"] = "\n".join(f"wp-content/{number}" for number in range(1000))
+    answer = signed_in.post("/new/transfer", data)
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    assert "From – Folder: The form holds too much to take along" in text
+    assert "wp-content/999" in text
     assert not Job.objects.exists()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from migration_app import contacts
+from migration_app import contacts, secrets
 from migration_app.submission import RequestMeta, submit_scan
 from sessions_app import accounts
 from sessions_app.models import Job, User
@@ -144,14 +144,14 @@ def test_patterns_that_cannot_be_read_are_refused_beside_their_field(
 
 
 def test_secrets_never_come_back(signed_in: Client, seen: None) -> None:
-    secrets = {"password": "hunter2", "ssh_key": "-----BEGIN KEY-----", "passphrase": "open sesame"}
-    data = sftp(FROM, host="no host!", **secrets) | sftp(TO, **secrets)
+    given = {"password": "hunter2", "ssh_key": "-----BEGIN KEY-----", "passphrase": "open sesame"}
+    data = sftp(FROM, host="no host!", **given) | sftp(TO, **given)
     text = signed_in.post("/new/transfer", data).content.decode()
-    for secret in secrets.values():
+    for secret in given.values():
         assert secret not in text
     assert "please enter them again" in text
     started = signed_in.post(
-        "/new/transfer", sftp(FROM, **secrets) | sftp(TO, host="example.net", **secrets), follow=True
+        "/new/transfer", sftp(FROM, **given) | sftp(TO, host="example.net", **given), follow=True
     )
     job = Job.objects.get()
     pages = [started.content.decode()]
@@ -160,7 +160,7 @@ def test_secrets_never_come_back(signed_in: Client, seen: None) -> None:
         for path in ("", "jobs", f"jobs/{job.pk}/log", f"api/sessions/{job.pk}")
     ]
     pages += [signed_in.get(f"/admin/sessions_app/job/{job.pk}/change/").content.decode()]
-    for secret in secrets.values():
+    for secret in given.values():
         assert not any(secret in page for page in pages)
 
 
@@ -289,6 +289,32 @@ def test_a_scan_hands_its_folder_and_what_was_ticked_to_a_new_transfer(signed_in
     assert "Patterns that do not fit into this form are not in it: 1." in text
     assert "hunter2" not in text
     assert '<details class="options" open>' in text
+
+
+def test_what_was_entered_for_a_scan_need_not_be_entered_again_for_its_transfer(
+    signed_in: Client, client: Client, seen: None, tmp_path: Path
+) -> None:
+    through = {"jump": "me@bastion:2200", "jump_password": "canary of the bastion"}
+    entered = sftp(SCAN, password="hunter2", **through)
+    job_id = signed_in.post("/new/scan", entered).headers["Location"].rpartition("/")[2]
+    text = signed_in.get("/new/transfer", {"from": job_id}).content.decode()
+    assert "Entered before and kept. Leave this empty to use it." in text
+    assert "hunter2" not in text
+    assert "canary" not in text
+    draft = re.search(r'name="draft" value="([^"]+)"', text)
+    assert draft is not None
+    form = sftp(FROM, jump=through["jump"]) | {"draft": draft[1]}
+    form |= {f"{TO}-protocol": "local", f"{TO}-root_path": str(tmp_path)}
+    turned = signed_in.post("/new/transfer", form | {f"{FROM}-host": "elsewhere.example"})
+    assert "it is not kept for another server" in turned.content.decode()
+    text = signed_in.get("/new/transfer", {"from": job_id}).content.decode()
+    draft = re.search(r'name="draft" value="([^"]+)"', text)
+    assert draft is not None
+    assert signed_in.post("/new/transfer", form | {"draft": draft[1]}).status_code == 302
+    sealed = Job.objects.get(type="transfer").endpoints.get(host="example.org").sealed
+    assert secrets.unseal(sealed) == {"password": "hunter2", "jump_password": through["jump_password"]}
+    client.force_login(User.objects.create(username="other"))
+    assert 'name="draft"' not in client.get("/new/transfer", {"from": job_id}).content.decode()
 
 
 def test_a_form_begins_empty_where_the_job_is_somebody_elses(client: Client) -> None:

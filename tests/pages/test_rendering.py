@@ -290,6 +290,16 @@ def test_a_failed_job_leads_to_its_form_with_what_was_entered(
         assert "hunter2" not in form
 
 
+def test_main_button_of_a_scan_takes_along_what_is_ticked(signed_in: Client, gallery: dict[str, Job]) -> None:
+    text = signed_in.get(f"/jobs/{gallery['scan-completed'].pk}").content.decode()
+    assert '<button class="first" form="without">New transfer of this folder</button>' in text
+    assert re.search(
+        r'<form id="without" action="/new/transfer">.*name="exclude" value="cache"', text, re.DOTALL
+    )
+    empty = signed_in.get(f"/jobs/{gallery['scan-of-nothing'].pk}").content.decode()
+    assert "New transfer of this folder" not in empty
+
+
 def test_a_verification_leads_to_its_transfer(signed_in: Client, gallery: dict[str, Job]) -> None:
     transfer = gallery["transfer-completed"]
     answer = signed_in.post(f"/jobs/{transfer.pk}/verify", follow=True)

@@ -181,6 +181,9 @@ def test_page_reconnects_by_itself_after_the_web_process_was_killed(
     last = last_seq(product, job_id)
     expect(page.locator(f'#log li[data-seq="{last}"]')).to_be_visible()
     assert seqs(page) == list(range(1, last + 1))
+    fresh = page.context.new_page()
+    fresh.goto(page.url)
+    expect(page.locator("#percent")).to_have_text(fresh.locator("#percent").inner_text())
 
 
 def test_transfer_is_watched_live_up_to_completed(yard: Yard, page: Page) -> None:
