@@ -169,7 +169,8 @@ def test_strict_keys_offer_no_button(
 
 
 def test_edit_keeps_the_secret_and_never_shows_it(signed_in: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "probe_endpoint", lambda *_, **__: {"success": False, "verdict": "No."})
+    failed = {"success": False, "verdict": "No.", "performance": {"latency_ms": 0}}
+    monkeypatch.setattr(connections, "probe_endpoint", lambda *_, **__: failed)
     data = {"name": "web", "protocol": "sftp", "host": "example.org", "username": "web", "root_path": "/srv"}
     stored = connections.create(
         accounts.owner(), data | {"password": "canary", "host_key": "SHA256:" + "A" * 43}
