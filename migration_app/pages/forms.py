@@ -185,6 +185,8 @@ class SideForm(ConnectionForm):
     """One side of a job: as typed, or a stored connection."""
 
     connection = forms.ChoiceField(label="Connection")
+    tested: dict[str, Any] | None = None
+    """The ProbeResult of a test that was asked for, to be shown."""
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)

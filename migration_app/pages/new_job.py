@@ -26,7 +26,9 @@ from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values, keep_secrets
 from migration_app.pages.rows import rows_of
 from migration_app.pages.system import system_line
+from migration_app.probing import probe_endpoint
 from migration_app.serializers import (
+    ConnSerializer,
     ScanRequestSerializer,
     StrictSerializer,
     TransferRequestSerializer,
@@ -85,6 +87,9 @@ class JobForm:
         """Whether the folders were asked for, and what was entered does not fit into an address."""
         self.asked: dict[str, Contact] = {}
         """The sides whose server shows a key that nobody knows; a person is asked before anything starts."""
+        test = request.POST.get("test", "")
+        self.tested_side = test if test in self.sides else ""
+        """The side whose connection is to be tried out, and nothing started."""
 
     @property
     def fieldsets(self) -> list[tuple[str, str, SideForm]]:
@@ -120,7 +125,14 @@ class JobForm:
             form.add_prefix(name) for form in forms_ for name in form.fields if name not in SECRET_FIELDS
         }
         found = [(name, value) for name in sorted(names) for value in self._request.POST.getlist(name)]
+        if self.tested_side:
+            found.append(("test", self.tested_side))
         return [*found, ("draft", self.draft.word)]
+
+    @property
+    def next_step(self) -> str:
+        """What follows once the keys are trusted."""
+        return "Test the connection" if self.tested_side else self.button
 
     @property
     def shown_keys(self) -> list[Contact]:
@@ -172,9 +184,8 @@ class JobForm:
     def data(self) -> Json:
         """The request's body, as the HTTP contract has it."""
         found: Json = {}
-        for name, form in self.connections.items():
-            conn = form.connection_data()
-            found[name] = self.draft.completed(name, conn) if _is_typed(conn) else conn
+        for name in self.connections:
+            found[name] = self._conn(name)
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
@@ -183,6 +194,11 @@ class JobForm:
             elif isinstance(field, forms.IntegerField):
                 found[name] = self.options.cleaned_data[name] or 0
         return found | {self.patterns_field: self.options.patterns()}
+
+    def _conn(self, name: str) -> Json:
+        """A side as the HTTP contract has it, with the secrets that were entered before."""
+        conn = self.connections[name].connection_data()
+        return self.draft.completed(name, conn) if _is_typed(conn) else conn
 
     def start(self) -> Job | None:
         """The job, or None with errors beside their fields, or with `asked` host keys."""
@@ -214,6 +230,34 @@ class JobForm:
             drafts.drop(self._request, self.draft)
             return job
         return None
+
+    def try_out(self) -> None:
+        """Connect to the tested side as it was entered: its form then has what came of it, or errors beside its fields,
+        or `asked` a host key."""
+        name = self.tested_side
+        self._keep_secrets()
+        for form in (*self.connections.values(), self.options):
+            if form is not self.connections[name]:
+                # What is still missing elsewhere does not matter yet.
+                form.errors.clear()
+        if self.connections[name].errors:
+            return
+        conn = self._conn(name)
+        try:
+            config = validated(ConnSerializer, self._request.user, conn)
+        except ValidationError as error:
+            self._take({f"{name}.{field}": texts for field, texts in flatten(error.detail).items()})
+            self._forget_misdirected()
+            return
+        if not self._knows_servers({name: conn}, {name: config}):
+            return
+        endpoint = endpoints.unsaved(self._request.user.pk, config)
+        try:
+            found = probe_endpoint(self._request.user, endpoint, config["root_path"], asks_first=True)
+        except Busy as busy:
+            self.connections[name].add_error(None, str(busy.detail))
+            return
+        self.connections[name].tested = found
 
     def _earlier(self) -> Job | None:
         """The job that this form has made already."""
@@ -275,6 +319,8 @@ class JobForm:
     def _trust(self, data: Json, configs: dict[str, Json]) -> None:
         """Pin the keys that were shown and said yes to, and have the job demand just these."""
         for name, key in self.draft.keys.items():
+            if name not in configs:
+                continue
             servers = endpoints.servers_of(endpoints.unsaved(self._request.user.pk, configs[name]))
             server = next(
                 (one for one in servers if (one.host, one.port) == (key["host"], key["port"])), None
@@ -360,12 +406,16 @@ def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
         if request.method == "POST":
             if address := form.folders_address():
                 return redirect(address)
-            job = None if "back" in request.POST or form.is_too_long else form.start()
+            job, is_back = None, "back" in request.POST
+            if form.tested_side and not is_back:
+                form.try_out()
+            elif not is_back and not form.is_too_long:
+                job = form.start()
             if job is not None:
                 return redirect("job", job.pk)
             if form.asked:
                 return render(request, "pages/first_contact.html", {"form": form})
-            status = 200 if "back" in request.POST else 400
+            status = 400 if form.errors and not is_back else 200
         return render(request, "pages/new_job.html", {"form": form}, status=status)
 
     return view

@@ -163,6 +163,47 @@ def test_no_leads_back_to_the_form_that_still_has_all(signed_in: Client, greeter
     assert secrets.unseal(endpoint.sealed) == {"password": CANARY}
 
 
+def test_one_side_is_tested_before_anything_else_is_entered(
+    signed_in: Client, greeter: Greeter, tmp_path: Path
+) -> None:
+    (tmp_path / "site").mkdir()
+    with OpenSshServer() as host:
+        key = {"ssh_key": host.private_key, "username": host.username, "port": str(host.port), "password": ""}
+        data = side(FROM, greeter, **key, root_path=str(tmp_path / "site"))
+        nothing = {f"{TO}-protocol": "sftp", f"{TO}-host": "", f"{TO}-root_path": ""}
+        shown = signed_in.post("/new/transfer", data | nothing | {"test": "source_config"}).content.decode()
+        assert "Yes, trust this key and test the connection" in shown
+        assert not HostKey.objects.exists()
+        tested = signed_in.post("/new/transfer", hidden(shown) | {"answer": "yes"})
+        text = tested.content.decode()
+        assert tested.status_code == 200
+        assert all(word in text for word in ("Works", "Logged in", "File written", "MB/s"))
+        assert "Nothing was started" not in text
+        assert "This field is required" not in text
+        assert host.private_key.splitlines()[1] not in text
+        assert HostKey.objects.get().fingerprint == host.fingerprint
+        # The key that was tested is there for the job.
+        local = {f"{TO}-protocol": "local", f"{TO}-root_path": str(tmp_path / "copy")}
+        data = side(FROM, greeter, **(key | {"ssh_key": ""}), root_path=str(tmp_path / "site"))
+        started = signed_in.post("/new/transfer", data | local | {"draft": hidden(text)["draft"]})
+        assert started.status_code == 302
+    source = Job.objects.get().endpoints.order_by("pk")[0]
+    assert secrets.unseal(source.sealed)["ssh_key"].split() == host.private_key.split()
+
+
+def test_failed_test_names_its_stage_and_a_wrong_field_is_named(signed_in: Client, greeter: Greeter) -> None:
+    shown = signed_in.post("/new/scan", side(SCAN, greeter) | {"test": "server_config"}).content.decode()
+    assert "Is this your server?" in shown
+    text = signed_in.post("/new/scan", hidden(shown) | {"answer": "yes"}).content.decode()
+    assert ("Failed" in text, CANARY in text, Job.objects.exists()) == (True, False, False)
+    assert '<li class="stopped">Logged in' in text
+    assert greeter.tried
+    wrong = signed_in.post("/new/scan", side(SCAN, greeter, port="0") | {"test": "server_config"})
+    assert (wrong.status_code, "server_config-port" in wrong.content.decode()) == (400, True)
+    local = {f"{SCAN}-protocol": "local", f"{SCAN}-root_path": "/nowhere/at/all", "test": "server_config"}
+    assert "Failed" in signed_in.post("/new/scan", local).content.decode()
+
+
 def test_secret_is_not_handed_to_another_server(signed_in: Client, greeter: Greeter, other: Greeter) -> None:
     asked = hidden(signed_in.post("/new/scan", side(SCAN, greeter)).content.decode())
     turned = asked | {f"{SCAN}-port": str(other.port), "answer": "yes"}
@@ -363,3 +404,26 @@ def test_one_jump_host_is_enough(signed_in: Client, greeter: Greeter) -> None:
     both = side(SCAN, greeter, jump="me@bastion", jump_connection=str(stored.pk))
     assert "there is one jump host at most" in signed_in.post("/new/scan", both).content.decode()
     assert not Job.objects.exists()
+
+
+@pytest.mark.slow
+def test_tested_form_is_sound_and_starts_what_it_tested(yard: Yard, page: Page) -> None:
+    root = yard.big_tree("site", files=2, size_bytes=1000)
+    page.goto(f"{yard.product.url}/new/scan")
+    page.get_by_label("SFTP server").check()
+    page.get_by_label("Host", exact=True).fill(yard.server.host)
+    page.get_by_label("Port").fill(str(yard.server.port))
+    page.get_by_label("User", exact=True).fill(yard.server.username)
+    page.get_by_text("Use a private key").click()
+    page.get_by_label("Private key", exact=True).fill(yard.server.private_key)
+    page.get_by_label("Folder").fill(str(root))
+    page.get_by_role("button", name="Test the connection").click()
+    if page.get_by_role("button", name="Yes, trust this key").count():
+        page.get_by_role("button", name="Yes, trust this key and test the connection").click()
+    result = page.locator("#server_config-test")
+    expect(result).to_be_focused()
+    expect(result).to_contain_text("Works")
+    expect(result).to_contain_text("Folder listed")
+    check_sound(page)
+    page.get_by_role("button", name="Start the scan").last.click()
+    page.wait_for_url("**/jobs/**")
