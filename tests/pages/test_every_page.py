@@ -181,9 +181,9 @@ def test_start_form_can_be_walked_by_keyboard(shown: Shown, page: Page) -> None:
     stops.clear()
     until(lambda: tab() == "Start the scan")
     wanted = ["Host", "Port", "User", "Password", "Use a private key", "Go through a jump host"]
-    wanted += ["Folder", "Options", "Start the scan"]
+    wanted += ["Folder", "Test the connection", "Options", "Start the scan"]
     assert stops == wanted
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Shift+Tab")
     page.keyboard.press("Tab")
     assert page.evaluate(where)[0] == "Password"

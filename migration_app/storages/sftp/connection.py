@@ -137,8 +137,7 @@ class _Client(asyncssh.SSHClient):
             if key.fingerprint != policy.pinned:
                 return (
                     f"The host key of {where} has changed: it was {policy.pinned}, now it is {found}. "
-                    "Somebody may be in between, or the server was set up anew: if whoever runs it says so, forget "
-                    "the old key on the Edit page of a connection to it; add one if none is stored."
+                    "If whoever runs the server confirms it, forget the old key on the Edit page of a connection to it."
                 )
             return ""
         return f"The host key of {where} is unknown: {found}." if policy.is_strict else ""
