@@ -135,6 +135,16 @@ class Yard:
     product: Product
     _copies: int = 0
 
+    def enter_server(self, page: Page, root: Path) -> None:
+        """Fill a form with the server, as a person does, and a folder there."""
+        page.get_by_label("SFTP server").check()
+        page.get_by_label("Host", exact=True).fill(self.server.host)
+        page.get_by_label("Port").fill(str(self.server.port))
+        page.get_by_label("User", exact=True).fill(self.server.username)
+        page.get_by_text("Use a private key").click()
+        page.get_by_label("Private key", exact=True).fill(self.server.private_key)
+        page.get_by_label("Folder").fill(str(root))
+
     def remote(self, root: Path, *, slow: bool = True) -> dict[str, Any]:
         """A Conn object for a folder on the server."""
         return {

@@ -314,13 +314,7 @@ def test_question_is_sound_and_is_answered_without_a_script(
 
     def ask(page: Page) -> None:
         page.goto(f"{yard.product.url}/new/scan")
-        page.get_by_label("SFTP server").check()
-        page.get_by_label("Host", exact=True).fill(yard.server.host)
-        page.get_by_label("Port").fill(str(yard.server.port))
-        page.get_by_label("User", exact=True).fill(yard.server.username)
-        page.get_by_text("Use a private key").click()
-        page.get_by_label("Private key", exact=True).fill(yard.server.private_key)
-        page.get_by_label("Folder").fill(str(root))
+        yard.enter_server(page, root)
         page.get_by_role("button", name="Start the scan").click()
         expect(page.get_by_text(yard.server.fingerprint)).to_be_visible()
 
@@ -410,13 +404,7 @@ def test_one_jump_host_is_enough(signed_in: Client, greeter: Greeter) -> None:
 def test_tested_form_is_sound_and_starts_what_it_tested(yard: Yard, page: Page) -> None:
     root = yard.big_tree("site", files=2, size_bytes=1000)
     page.goto(f"{yard.product.url}/new/scan")
-    page.get_by_label("SFTP server").check()
-    page.get_by_label("Host", exact=True).fill(yard.server.host)
-    page.get_by_label("Port").fill(str(yard.server.port))
-    page.get_by_label("User", exact=True).fill(yard.server.username)
-    page.get_by_text("Use a private key").click()
-    page.get_by_label("Private key", exact=True).fill(yard.server.private_key)
-    page.get_by_label("Folder").fill(str(root))
+    yard.enter_server(page, root)
     page.get_by_role("button", name="Test the connection").click()
     if page.get_by_role("button", name="Yes, trust this key").count():
         page.get_by_role("button", name="Yes, trust this key and test the connection").click()
