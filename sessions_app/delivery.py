@@ -44,7 +44,7 @@ def queue_waiting(job_id: UUID) -> None:
     A job that one worker does by itself needs no message.
     """
     mine = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
-    if not mine.exists():
+    if not mine.due().exists():
         return
     shards = Shard.objects.filter(job_id=job_id)
     waiting = shards.filter(state=ShardState.WAITING)
@@ -57,11 +57,10 @@ def queue_waiting(job_id: UUID) -> None:
 
 
 def queue_blocked() -> None:
-    """Queue the first shard of every pending job again: the tree that it waited for may be free now."""
+    """Queue the first shard of every pending job: the tree that it waited for may be free now, or its time has come."""
+    pending = Job.objects.due().filter(status=JobStatus.PENDING, desired=Desired.RUN, executor="")
     blocked = Shard.objects.filter(
-        job__status=JobStatus.PENDING,
-        job__desired=Desired.RUN,
-        job__executor="",
+        job__in=pending,
         kind=ShardKind.PREPARE,
         state=ShardState.WAITING,
     )

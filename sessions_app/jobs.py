@@ -73,6 +73,8 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
         client_ip=submission.client_ip[:64],
         parent_id=submission.parent_id,
         executor=submission.executor,
+        run_at=submission.run_at,
+        due_at=submission.run_at,
         open_shards=1,
     )
     if submission.id is not None:
@@ -101,7 +103,7 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     # One of the first clients draws this event as the job's first progress.
     created = {**job.progress, "type": job.type, "title": job.title}
     events.append(job.pk, [NewEvent("job_created", created)])
-    if not job.executor:
+    if not job.executor and job.due_at is None:
         delivery.enqueue(shard)
     return job
 

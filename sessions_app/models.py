@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.utils import timezone
 
 from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind, ShardState
 
@@ -20,6 +21,8 @@ class User(AbstractUser):
     """A person who signs in."""
 
     role = models.CharField(max_length=16, choices=Role, default=Role.OPERATOR)
+    most_running = models.PositiveSmallIntegerField("most running sessions", default=10)
+    """So many of their jobs run at once; the next ones wait for their turn."""
 
     @property
     def is_owner(self) -> bool:
@@ -52,6 +55,9 @@ class SignInLink(models.Model):
         return f"sign-in link {self.pk}"
 
 
+LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     def active(self) -> "JobQuerySet":
         return self.in_states(ACTIVE)
@@ -64,6 +70,10 @@ class JobQuerySet(models.QuerySet["Job"]):
             return self.filter(status__in=states)
         # By the index of states: in a long history most jobs are completed and few are not.
         return self.filter(pk__in=Job.objects.filter(status__in=states).order_by().values("pk"))
+
+    def due(self) -> "JobQuerySet":
+        """Those that need not wait for a time that is still to come."""
+        return self.filter(models.Q(due_at=None) | models.Q(due_at__lte=timezone.now()))
 
     def owned_by(self, user: User) -> "JobQuerySet":
         return self.filter(owner=user)
@@ -89,6 +99,16 @@ class Job(models.Model):
     progress_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(null=True, blank=True)
     error_message = models.TextField(blank=True)
+    priority = models.SmallIntegerField(default=0)
+    """Jobs with a higher one come first, from LOWEST_PRIORITY to HIGHEST_PRIORITY."""
+    keep = models.BooleanField(default=False)
+    """Whether it stays when its time is over."""
+    run_at = models.DateTimeField(null=True, blank=True)
+    """When its owner wants it to start; null: at once."""
+    due_at = models.DateTimeField(null=True, blank=True)
+    """Nothing of it is given to a worker before; null: it may go on."""
+    served_at = models.DateTimeField(null=True, blank=True)
+    """When work of this run was last given to a worker: of equal jobs the one that has waited longest is next."""
     open_shards = models.PositiveIntegerField(default=0)
     """Prepare and work shards that have not ended; at 0 the finish shard is queued."""
     event_seq = models.PositiveIntegerField(default=0)
@@ -173,6 +193,8 @@ class Shard(models.Model):
     """Where the next attempt goes on; its form belongs to the runner."""
     counters = models.JSONField(default=dict)
     """Whole numbers by name; the job's progress is their sum over all shards."""
+    note = models.JSONField(null=True, blank=True)
+    """What an attempt that could not go on leaves to the next one; its form belongs to the runner."""
     payload = models.JSONField(default=dict)
     """What the shard is to do; its form belongs to the runner."""
 

@@ -223,4 +223,6 @@ class Submission:
     parent_id: UUID | None = None
     executor: str = ""
     """Id of the one worker that does the job; no message is sent then."""
+    run_at: datetime | None = None
+    """Nothing of the job happens before; None: at once."""
     id: UUID | None = field(default=None)

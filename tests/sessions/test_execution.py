@@ -308,3 +308,17 @@ def test_cancelled_job_whose_work_had_not_begun_leaves_nothing_to_clean(submit, 
     assert jobs.cancel(job.pk)
     reconcile()
     assert not job.shards.filter(kind="clean").exists()
+
+
+def test_job_for_later_waits_for_its_time_and_is_found_then(owner, work_off):
+    soon = timezone.now() + timedelta(hours=1)
+    job, _ = jobs.submit(Submission("demo", owner.pk, "Later", {}, {}, run_at=soon))
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.run_at, DBTaskResult.objects.count()) == ("pending", soon, 0)
+    Job.objects.update(due_at=timezone.now())
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert job.status == "completed"
