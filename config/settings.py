@@ -42,6 +42,11 @@ JOB_RUNNERS = {
     "transfer": "migration_app.runners.transfer.TransferRunner",
     "verify": "migration_app.runners.verify.VerifyRunner",
 }
+# The types that are asked for by `POST /api/sessions` and schedules.
+JOB_SUBMITTERS = {
+    "scan": "migration_app.submitters.ScanSubmitter",
+    "transfer": "migration_app.submitters.TransferSubmitter",
+}
 
 INSTALLED_APPS = [
     "daphne",

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from migration_app import files, reports
 from migration_app.cms import systems
 from migration_app.probing import probe
-from migration_app.submission import CannotVerify, RequestMeta, submit_scan, submit_transfer, submit_verify
+from migration_app.submission import CannotVerify, submit_scan, submit_transfer, submit_verify
 from sessions_app import listing
 from sessions_app.channels import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
@@ -24,6 +24,7 @@ from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, refuse_fields
 from sessions_app.serializers import job_json
+from sessions_app.submitters import RequestMeta
 
 
 class SubmitViewSet(viewsets.ViewSet):

@@ -15,10 +15,11 @@ from rest_framework.exceptions import ValidationError
 from migration_app import endpoints, secrets
 from migration_app.models import Endpoint
 from migration_app.probing import probe_endpoint
-from migration_app.serializers import StoredConnectionSerializer, plain_path, validated
+from migration_app.serializers import StoredConnectionSerializer, plain_path
 from migration_app.storages.base import Entry, FolderListing, Kind, Storage, Trace, ask
 from migration_app.storages.errors import StorageError
 from migration_app.visits import visit
+from sessions_app.fields import validated
 from sessions_app.models import Job, User
 from sessions_app.problems import Conflict
 from sessions_app.serializers import instant
@@ -78,14 +79,10 @@ def update(user: User, stored: Endpoint, data: Any, *, is_partial: bool) -> Endp
             kept: dict[str, str] = {}
         else:
             kept = secrets.unseal_or_nothing(row.sealed)
-        for prefix in ("", endpoints.JUMP):
-            if f"{prefix}ssh_key" in given:
-                # It belonged to the key that is replaced.
-                kept.pop(f"{prefix}passphrase", None)
         for name in ("protocol", "host", "port", "username", "options"):
             setattr(row, name, getattr(changed, name))
         row.name, row.root_path = config["name"], config["root_path"]
-        row.sealed = secrets.seal(kept | given)
+        row.sealed = secrets.seal(endpoints.merged_secrets(kept, given))
         _save(row)
     return row
 

@@ -68,6 +68,48 @@ def split_secrets(held: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]
     return own, {name.removeprefix(JUMP): value for name, value in held.items() if name.startswith(JUMP)}
 
 
+def merged_secrets(known: dict[str, str], given: dict[str, str]) -> dict[str, str]:
+    """Secrets that are there with those that are given now, by the names under which they are sealed."""
+    found = dict(known)
+    for prefix in ("", JUMP):
+        if f"{prefix}ssh_key" in given:
+            # It belonged to the key that is replaced.
+            found.pop(f"{prefix}passphrase", None)
+    return found | given
+
+
+def entered_secrets(conn: Json) -> dict[str, str]:
+    """All secrets of a side as it was entered, not validated yet, by the names under which they are sealed."""
+    jump = _entered_jump(conn)
+    found = {name: conn.get(name, "") for name in SECRETS}
+    return found | {JUMP + name: jump.get(name, "") for name in SECRETS}
+
+
+def with_secrets(conn: Json, held: dict[str, str]) -> Json:
+    """A side as it was entered, with secrets that were sealed."""
+    own, of_jump = split_secrets(held)
+    return conn | own | ({"jump": conn["jump"] | of_jump} if of_jump else {})
+
+
+def entered_account(conn: Json) -> list[Any]:
+    """Whose secrets a side has, as it was entered: of the server and, as they may go there too, of the jump host."""
+    jump = _entered_jump(conn)
+    hop = _entered_place(jump) if jump else ()
+    return [*_entered_place(conn), *hop, str(jump.get("connection", ""))]
+
+
+def _entered_jump(conn: Json) -> Json:
+    """The jump host; where it could not be read it is told as an error, and nothing goes there."""
+    jump = conn.get("jump")
+    return jump if isinstance(jump, dict) else {}
+
+
+def _entered_place(server: Json) -> "Account":
+    port = server.get("port") or 0
+    host, user = str(server.get("host", "")).strip(), str(server.get("username", ""))
+    return account_of("sftp", host, port if isinstance(port, int) else 0, user)
+
+
 def public(config: Json) -> Json:
     """What an answer shows of a side: all but the secrets, which are empty."""
     found = {name: "" if name in SECRETS else value for name, value in config.items() if name != "connection"}

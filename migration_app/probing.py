@@ -5,10 +5,11 @@ from typing import Any
 from migration_app import endpoints, secrets
 from migration_app.engine.probe import Probe, probe_storage, verdict
 from migration_app.models import Endpoint
-from migration_app.serializers import ConnSerializer, validated
+from migration_app.serializers import ConnSerializer
 from migration_app.storages.base import HostKey, HostKeyPolicy
 from migration_app.storages.errors import HostKeyRejected, StorageError
 from migration_app.visits import visit
+from sessions_app.fields import validated
 from sessions_app.models import User
 
 Json = dict[str, Any]

@@ -7,8 +7,9 @@ from migration_app.endpoints import SECRETS, account, agent_of, split_secrets
 from migration_app.models import Endpoint
 from migration_app.paths import text_shown
 from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
-from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from migration_app.submission import submit_scan, submit_transfer
 from sessions_app.models import Job, User
+from sessions_app.submitters import RequestMeta
 
 Json = dict[str, Any]
 

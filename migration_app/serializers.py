@@ -15,6 +15,7 @@ from migration_app.engine.choices import Conflict
 from migration_app.engine.filters import parse_filter
 from migration_app.models import Endpoint
 from migration_app.paths import path_meant, path_text
+from sessions_app.fields import MOST, Amount, StrictSerializer, Switch, Text, Whole
 from sessions_app.models import User
 
 Json = dict[str, Any]
@@ -23,8 +24,6 @@ LONGEST_PATH = 4096
 MOST_EXCLUSIONS = 1000
 MOST_FILES = 10_000
 MOST_AT_ONCE = 256
-MOST = 10**9
-"""Of any number that a request may hold."""
 PROTOCOLS = ("local", "sftp", "scp", "ftp", "ftps", "s3", "webdav")
 BUILT = {"local": "local", "sftp": "sftp", "scp": "sftp"}
 METHODS = ("sftp_stream", "tar_stream", "rsync_ssh", "scp", "lftp", "rclone", "fxp")
@@ -33,80 +32,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _JUMP = re.compile(r"(?:([^@:/\s]+)@)?(\[[0-9A-Fa-f:.%A-Za-z]+\]|[^@:/\s]+)(?::([0-9]{1,5}))?")
 _THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields that it does not know; null counts as absent."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        """The validated fields, defaults filled in."""
-        if not isinstance(data, dict):
-            raise serializers.ValidationError("Must be an object.")
-        if unknown := [name for name in data if name not in self.fields]:
-            raise serializers.ValidationError({name: ["This field is not known."] for name in unknown})
-        given = {name: value for name, value in data.items() if value is not None}
-        return super().to_internal_value(given)
-
-
-class Text(serializers.CharField):
-    """A string, taken as it is: numbers are none, and no blank is cut off."""
-
-    default_error_messages = {
-        "required": "Is needed.",
-        "blank": "Is needed.",
-        "max_length": "Must not be longer than {max_length} characters.",
-    }
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(trim_whitespace=False, **kwargs)
-
-    def to_internal_value(self, data: Any) -> str:
-        """The string."""
-        if not isinstance(data, str):
-            raise serializers.ValidationError("Must be a string.")
-        return super().to_internal_value(data)
-
-
-class Whole(serializers.IntegerField):
-    """A whole number; neither a string nor true."""
-
-    default_error_messages = {
-        "max_value": "Must not be more than {max_value}.",
-        "min_value": "Must not be less than {min_value}.",
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        """The number."""
-        if isinstance(data, bool) or not isinstance(data, int):
-            raise serializers.ValidationError("Must be a whole number.")
-        return super().to_internal_value(data)
-
-
-class Amount(serializers.FloatField):
-    """A number, perhaps with a fraction; neither a string nor true."""
-
-    default_error_messages = Whole.default_error_messages
-
-    def to_internal_value(self, data: Any) -> float:
-        """The number."""
-        if isinstance(data, bool) or not isinstance(data, int | float):
-            raise serializers.ValidationError("Must be a number.")
-        # The limits are asked later, and take no number that is too large for a fraction.
-        return super().to_internal_value(min(max(data, -1), MOST + 1))
-
-
-class Switch(serializers.Field[bool, Any, bool, Any]):
-    """true or false."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        """The value."""
-        if not isinstance(data, bool):
-            raise serializers.ValidationError("Must be true or false.")
-        return data
-
-    def to_representation(self, value: bool) -> bool:
-        """The value."""
-        return value
 
 
 class NotYet(serializers.Field[Any, Any, Any, Any]):
@@ -478,12 +403,3 @@ class TransferRequestSerializer(StrictSerializer):
         if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
             raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
         return attrs
-
-
-def validated(serializer_class: type[StrictSerializer], user: User, data: Any, **context: Any) -> Json:
-    """The validated form of a request's body. Raises ValidationError."""
-    if not isinstance(data, dict):
-        raise serializers.ValidationError("The body must be a JSON object.")
-    serializer = serializer_class(data=data, context={"user": user, **context})
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)

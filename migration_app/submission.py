@@ -3,25 +3,23 @@
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from migration_app import endpoints
 from migration_app.models import Endpoint
-from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer, validated
+from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer
 from sessions_app import jobs
+from sessions_app.fields import validated
 from sessions_app.models import Job, User
 from sessions_app.runners import Submission
 from sessions_app.states import JobStatus
+from sessions_app.submitters import RequestMeta
 
 Json = dict[str, Any]
 
-LONGEST_KEY = 255
 CHOICES = (
     *("bandwidth_limit", "conflict", "dry_run", "files", "follow_symlinks", "ignore_errors"),
     *("skip_large_files", "transfers"),
@@ -35,29 +33,6 @@ class CannotVerify(Exception):
     def __init__(self, reason: str, status: str) -> None:
         super().__init__(reason)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class RequestMeta:
-    """Who asks: what is kept of a request beside its body."""
-
-    idempotency_key: str | None
-    user_agent: str
-    client_ip: str
-    executor: str = ""
-    """Id of the one worker that is to do the job by itself."""
-
-    @classmethod
-    def of(cls, request: HttpRequest | Request, *, idempotency_key: str | None = None) -> "RequestMeta":
-        """Read from a request; the key comes from its header where none is given. Raises ValidationError."""
-        key = idempotency_key or request.headers.get("Idempotency-Key") or None
-        if key is not None and (len(key) > LONGEST_KEY or not key.isprintable()):
-            raise ValidationError(
-                {"Idempotency-Key": [f"Must be at most {LONGEST_KEY} printable characters."]}
-            )
-        user_agent = request.headers.get("User-Agent", "")
-        printable = "".join(sign for sign in user_agent if sign.isprintable())
-        return cls(key, printable, str(request.META.get("REMOTE_ADDR", "")))
 
 
 def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
@@ -77,7 +52,7 @@ def submit_scan(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
     def with_rows(job: Job) -> None:
         job.params["endpoint"] = _store(job, config)
 
-    submission = _submission("scan", user, data, meta, params, title=_place(config))
+    submission = _submission("scan", user, data, meta, params, title=place_of(config))
     submission.public = {"source_config": endpoints.public(config)}
     return jobs.submit(submission, with_rows=with_rows)
 
@@ -101,7 +76,7 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         job.params["source"] = _store(job, source)
         job.params["destination"] = _store(job, destination)
 
-    title = f"{_place(source)} → {_place(destination)}"
+    title = f"{place_of(source)} → {place_of(destination)}"
     submission = _submission("transfer", user, data, meta, params, title=title)
     submission.public = {
         "source_config": endpoints.public(source),
@@ -143,20 +118,24 @@ def _submission(
         params,
         {},
         idempotency_key=meta.idempotency_key,
-        request_digest=_digest(job_type, data) if meta.idempotency_key else "",
+        request_digest=_digest(job_type, data, meta) if meta.idempotency_key else "",
         user_agent=meta.user_agent,
         client_ip=meta.client_ip,
         executor=meta.executor,
+        run_at=meta.run_at,
+        schedule_id=meta.schedule_id,
+        origin=meta.origin,
     )
 
 
-def _digest(job_type: str, data: Any) -> str:
+def _digest(job_type: str, data: Any, meta: RequestMeta) -> str:
     # Keyed: a plain hash of a body that holds a weak password would give it away.
-    body = json.dumps([job_type, data], sort_keys=True).encode()
+    when = [meta.run_at.isoformat()] if meta.run_at is not None else []
+    body = json.dumps([job_type, data, *when], sort_keys=True).encode()
     return hmac.new(settings.SECRET_KEY.encode(), body, hashlib.sha256).hexdigest()
 
 
-def _place(config: Json) -> str:
+def place_of(config: Json) -> str:
     """`example.org:/srv/www`, or the path alone on this machine."""
     host = f"{config['host']}:" if config["protocol"] != "local" else ""
     return f"{host}{config['root_path']}"

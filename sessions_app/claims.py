@@ -8,9 +8,11 @@ from django.utils import timezone
 
 from sessions_app import events, transitions
 from sessions_app.models import Chore, Job, JobClaim
-from sessions_app.runners import NewEvent
+from sessions_app.runners import Claim, NewEvent
 from sessions_app.states import JobStatus
 
+_SCHEDULE = "schedule"
+"""The key of a claim on a schedule, where others name a server."""
 # One that was paused while it still waited holds nothing.
 _HOLDING = Q(job__status=JobStatus.RUNNING) | Q(job__status=JobStatus.PAUSED, job__started_at__isnull=False)
 
@@ -24,6 +26,11 @@ def is_overlapping(one: str, other: str) -> bool:
     return (one + "/").startswith(other + "/") or (other + "/").startswith(one + "/")
 
 
+def of_schedule(schedule_id: int | None) -> list[Claim]:
+    """What keeps two runs of one schedule from going at once, whatever they do."""
+    return [Claim(_SCHEDULE, f"/{schedule_id}")] if schedule_id is not None else []
+
+
 def start(job_id: UUID, *, reason: str = "") -> bool:
     """Move a pending or paused job to running unless another holds an overlapping tree; False when it must wait.
 
@@ -32,28 +39,33 @@ def start(job_id: UUID, *, reason: str = "") -> bool:
     with transaction.atomic():
         lock, _ = Chore.objects.get_or_create(name="claims", defaults={"next_at": timezone.now()})
         Chore.objects.filter(pk=lock.pk).update(next_at=timezone.now())
-        holder = _holder_of(job_id)
-        if holder is None:
+        held = _held_from(job_id)
+        if held is None:
             transitions.move(job_id, JobStatus.RUNNING, reason=reason)
             return True
-        _tell(job_id, holder)
+        _tell(job_id, held)
         return False
 
 
-def _holder_of(job_id: UUID) -> Job | None:
+def _held_from(job_id: UUID) -> JobClaim | None:
+    """The claim of another job that this one has to wait for."""
     for claim in JobClaim.objects.filter(job_id=job_id):
         others = JobClaim.objects.filter(_HOLDING, key=claim.key).exclude(job_id=job_id)
         for other in others.select_related("job"):
             if is_overlapping(claim.path, other.path):
-                return other.job
+                return other
     return None
 
 
-def _tell(job_id: UUID, holder: Job) -> None:
+def _tell(job_id: UUID, held: JobClaim) -> None:
+    holder = held.job
     owner_id, progress = Job.objects.values_list("owner_id", "progress").get(pk=job_id)
     # Only the owner of both may know which job it is.
     name = f"session {holder.id}" if holder.owner_id == owner_id else "another job"
-    sentence = f"Waits for {name}, which writes to the same folder."
+    why = (
+        "the run before of the same schedule" if held.key == _SCHEDULE else "which writes to the same folder"
+    )
+    sentence = f"Waits for {name}, {why}."
     if (progress or {}).get("message") != sentence:
         transitions.refresh_progress(job_id, waiting_for=sentence)
         events.append(job_id, [NewEvent("log", {"level": "info", "message": sentence})])

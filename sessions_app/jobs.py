@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from sessions_app import delivery, events, execution
+from sessions_app import claims, delivery, events, execution, transitions
 from sessions_app.models import Job, JobClaim, Shard
 from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
 from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind
@@ -59,6 +59,12 @@ def _earlier(submission: Submission) -> Job | None:
     return job
 
 
+def is_made(owner_id: int, idempotency_key: str | None) -> bool:
+    """Whether a person's Idempotency-Key has made a job already."""
+    made = Job.objects.filter(owner_id=owner_id, idempotency_key=idempotency_key)
+    return idempotency_key is not None and made.exists()
+
+
 def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> Job:
     runner = runner_class(submission.type)
     job = Job(
@@ -75,6 +81,7 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
         executor=submission.executor,
         run_at=submission.run_at,
         due_at=submission.run_at,
+        schedule_id=submission.schedule_id,
         open_shards=1,
     )
     if submission.id is not None:
@@ -92,17 +99,20 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
             previous=None,
             now=now,
             started_at=None,
+            waiting_for=transitions.time_to_wait_for(job, now),
         )
     )
     job.progress_at = now
     job.save(update_fields=["params", "progress", "progress_at"])
-    JobClaim.objects.bulk_create(
-        JobClaim(job=job, key=claim.key, path=claim.path) for claim in runner.claims(job.params)
-    )
+    wanted = [*runner.claims(job.params), *claims.of_schedule(submission.schedule_id)]
+    JobClaim.objects.bulk_create(JobClaim(job=job, key=claim.key, path=claim.path) for claim in wanted)
     shard = Shard.objects.create(job=job, number=1, kind=ShardKind.PREPARE)
     # One of the first clients draws this event as the job's first progress.
     created = {**job.progress, "type": job.type, "title": job.title}
-    events.append(job.pk, [NewEvent("job_created", created)])
+    log = [NewEvent("job_created", created)]
+    if submission.origin:
+        log.append(NewEvent("log", {"level": "info", "message": submission.origin}))
+    events.append(job.pk, log)
     if not job.executor and job.due_at is None:
         delivery.enqueue(shard)
     return job

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -11,9 +11,9 @@ from django.conf import settings
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.http import QueryDict
-from django.utils.dateparse import parse_datetime
 from rest_framework.exceptions import ValidationError
 
+from sessions_app.instants import in_utc, parse_instant
 from sessions_app.models import Job, JobQuerySet
 from sessions_app.states import JobStatus
 
@@ -74,19 +74,9 @@ def _instant(query: QueryDict, name: str) -> datetime:
     # A plus sign in a query that was not escaped arrives as a space.
     text = str(query[name]).replace(" ", "+")
     try:
-        return _in_utc(parse_datetime(text))
-    except ValueError:
-        raise ValidationError({name: ["Must be an RFC 3339 instant such as 2026-11-01T12:00:00Z."]}) from None
-
-
-def _in_utc(instant: datetime | None) -> datetime:
-    """The instant; raises ValueError for none, for one without a zone, and for one that no calendar holds in UTC."""
-    if instant is None or instant.tzinfo is None:
-        raise ValueError
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError from error
+        return parse_instant(text)
+    except ValueError as error:
+        raise ValidationError({name: [str(error)]}) from None
 
 
 def page(jobs: "QuerySet[Job]", query: QueryDict) -> tuple[list[Job], str | None]:
@@ -116,7 +106,7 @@ def _decode(text: str) -> tuple[datetime, UUID]:
     try:
         raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
         instant, _, job_id = raw.partition(" ")
-        return _in_utc(datetime.fromisoformat(instant)), UUID(job_id)
+        return in_utc(datetime.fromisoformat(instant)), UUID(job_id)
     except (ValueError, binascii.Error):
         raise ValidationError({"cursor": ["Is not one that this list gave out."]}) from None
 

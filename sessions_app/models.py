@@ -79,6 +79,59 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(owner=user)
 
 
+class Overlap(models.TextChoices):
+    """What a schedule does when the run before still goes: leave one out, or have one wait."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+
+
+class Missed(models.TextChoices):
+    """What a schedule does about a time at which no worker ran: nothing, or one run as soon as one is there."""
+
+    SKIP = "skip"
+    RUN_ONCE = "run_once"
+
+
+class Schedule(models.Model):
+    """A request that is submitted again and again. Whoever wins the conditional UPDATE of `next_run_at` submits it."""
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="schedules")
+    name = models.CharField(max_length=200)
+    cron = models.CharField(max_length=200)
+    timezone = models.CharField(max_length=100)
+    type = models.CharField(max_length=16)
+    """Of its jobs."""
+    request = models.JSONField(default=dict)
+    """What is submitted, without secrets; its form belongs to the submitter of the type."""
+    sealed = models.TextField(blank=True)
+    """The secrets of the request; how they are sealed is the submitter's business."""
+    on_overlap = models.CharField(max_length=16, choices=Overlap, default=Overlap.SKIP)
+    on_missed = models.CharField(max_length=16, choices=Missed, default=Missed.RUN_ONCE)
+    next_run_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    """Null while it is paused, and where no such day is to come."""
+    is_paused = models.BooleanField(default=False)
+    last_error = models.TextField(blank=True)
+    """Why the last run could not be submitted; empty since one was."""
+    last_error_at = models.DateTimeField(null=True, blank=True)
+    last_skipped_reason = models.TextField(blank=True)
+    last_skipped_at = models.DateTimeField(null=True, blank=True)
+    # Null, not empty, when there is none: the key is unique for its owner.
+    form_key = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001
+    """Of the form that made it: pressed twice it makes one."""
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "form_key"], name="one_schedule_per_form_key")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Job(models.Model):
     """A durable session. `status` moves only through `transitions.move`."""
 
@@ -91,6 +144,10 @@ class Job(models.Model):
     attempt = models.PositiveIntegerField(default=1)
     """Number of the run: 1 at first, one more after each retry; events carry it as `run`."""
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL)
+    schedule = models.ForeignKey(
+        Schedule, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs"
+    )
+    """What submitted it, where that was no person."""
     params = models.JSONField(default=dict)
     """What the runner needs: ids, roots and options, never a secret."""
     public = models.JSONField(default=dict)

@@ -225,4 +225,7 @@ class Submission:
     """Id of the one worker that does the job; no message is sent then."""
     run_at: datetime | None = None
     """Nothing of the job happens before; None: at once."""
+    schedule_id: int | None = None
+    origin: str = ""
+    """A sentence for the job's log that says where it comes from, when no person asked for it."""
     id: UUID | None = field(default=None)

@@ -25,6 +25,7 @@ def job_json(job: Job) -> Json:
         "owner": job.owner.username,
         "created_at": instant(job.created_at),
         "updated_at": instant(max(job.updated_at, job.progress_at or job.updated_at)),
+        "run_at": instant(job.run_at),
         "started_at": instant(job.started_at),
         "completed_at": instant(job.completed_at),
         **job.public,
@@ -33,6 +34,7 @@ def job_json(job: Job) -> Json:
         "user_agent": job.user_agent,
         "client_ip": job.client_ip,
         "attempt": job.attempt,
+        "schedule": str(job.schedule_id) if job.schedule_id else None,
         "parent": str(job.parent_id) if job.parent_id else None,
         "links": {"self": base, **{name: f"{base}/{name}" for name in ("events", *links_of(job.type))}},
     }

@@ -1,6 +1,6 @@
 """The one guarded move of a job's state; nothing else writes `Job.status`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -82,6 +82,13 @@ def _ending(target: JobStatus, outcome: Outcome | None, error: str) -> NewEvent:
     return NewEvent(_ENDING[target], data)
 
 
+def time_to_wait_for(job: Job, now: datetime) -> str:
+    """A sentence that says when a job that waits for its time starts; empty for all others."""
+    if job.status != JobStatus.PENDING or job.run_at is None or job.run_at <= now:
+        return ""
+    return f"Starts at {job.run_at:%Y-%m-%d %H:%M:%S} UTC."
+
+
 def refresh_progress(
     job_id: UUID,
     *,
@@ -109,7 +116,7 @@ def refresh_progress(
             now=now,
             started_at=job.started_at,
             error_message=job.error_message,
-            waiting_for=waiting_for,
+            waiting_for=waiting_for or time_to_wait_for(job, now),
         )
     )
     Job.objects.filter(pk=job_id).update(progress=progress, progress_at=now)

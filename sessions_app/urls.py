@@ -2,14 +2,18 @@
 
 from django.urls import path, re_path
 
+from sessions_app.schedule_views import ScheduleViewSet
 from sessions_app.views import EventsView, SessionViewSet, health
 
 JOB_ID = r"(?P<pk>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
+_SCHEDULE = r"api/schedules/(?P<schedule_id>[0-9]{1,18})"
 
 urlpatterns = [
     path("health", health, name="health"),
     path("health/", health),
-    re_path(r"^api/sessions/?$", SessionViewSet.as_view({"get": "list", "delete": "clear"})),
+    re_path(
+        r"^api/sessions/?$", SessionViewSet.as_view({"get": "list", "post": "create", "delete": "clear"})
+    ),
     re_path(r"^api/sessions/active/?$", SessionViewSet.as_view({"get": "active"})),
     re_path(
         rf"^api/sessions/{JOB_ID}/?$",
@@ -23,4 +27,9 @@ urlpatterns = [
     re_path(rf"^api/sessions/{JOB_ID}/log/?$", SessionViewSet.as_view({"get": "log"})),
     re_path(rf"^api/sessions/{JOB_ID}/events/?$", EventsView.as_view()),
     re_path(r"^api/events/?$", EventsView.as_view()),
+    re_path(r"^api/schedules/?$", ScheduleViewSet.as_view({"get": "list", "post": "create"})),
+    re_path(
+        rf"^{_SCHEDULE}/?$",
+        ScheduleViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
 ]

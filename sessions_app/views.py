@@ -1,10 +1,12 @@
 """The session endpoints."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, JsonResponse
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework import mixins, viewsets
@@ -17,14 +19,38 @@ from rest_framework.views import APIView
 from sessions_app import __version__, control, events, jobs, listing
 from sessions_app.authentication import asker
 from sessions_app.channels import JobChannelManager, job_channel, person_channel
+from sessions_app.fields import Instant, StrictSerializer, Text, validated
 from sessions_app.gate import StreamGrant, grant_stream
+from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, refuse_fields
 from sessions_app.serializers import job_json
+from sessions_app.submitters import RequestMeta, submitter_of
 from sessions_app.transitions import IllegalMove
 
 LOG_ROWS = 10_000
 """Events in one answer, at most."""
+
+
+LONGEST_WAIT = timedelta(days=5 * 366)
+_OF_SESSIONS = ("type", "run_at")
+"""Fields of a new session that are not its type's."""
+
+
+class SessionSerializer(StrictSerializer):
+    """What every new session may have."""
+
+    type = Text(required=False)
+    run_at = Instant(required=False)
+
+
+def _refuse_instant(run_at: datetime) -> None:
+    """Raises ValidationError for a time that has passed, or that nobody means."""
+    now = timezone.now()
+    if run_at <= now:
+        raise ValidationError({"run_at": ["Must be in the future; leave it out to start at once."]})
+    if run_at > now + LONGEST_WAIT:
+        raise ValidationError({"run_at": ["Must be within the next five years."]})
 
 
 @csrf_exempt
@@ -46,6 +72,24 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     def list(self, request: Request) -> Response:
         """A page of jobs, newest first."""
         return self._page(request, self.get_queryset())
+
+    def create(self, request: Request) -> Response:
+        """A job of the type that the body names, at once or at `run_at`: 201; 200 for one that the same
+        Idempotency-Key made before."""
+        user: Any = request.user
+        if not isinstance(request.data, dict):
+            raise ValidationError("The body must be a JSON object.")
+        own = validated(SessionSerializer, user, {name: request.data.get(name) for name in _OF_SESSIONS})
+        submitter = submitter_of(own.get("type"))
+        meta = RequestMeta.of(request).starting(own.get("run_at"))
+        body = {name: value for name, value in request.data.items() if name not in _OF_SESSIONS}
+        if meta.run_at is not None and not jobs.is_made(user.pk, meta.idempotency_key):
+            _refuse_instant(meta.run_at)
+        try:
+            job, is_new = submitter.submit(user, body, meta)
+        except IdempotencyConflict as error:
+            raise Conflict(str(error)) from error
+        return Response(job_json(job), status=201 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
 
     @action(detail=False)
     def active(self, request: Request) -> Response:

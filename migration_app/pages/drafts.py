@@ -30,58 +30,33 @@ class Draft:
 
     def keep(self, side: str, conn: Json) -> None:
         """Keep the secrets of a side as it was entered; what is left empty stays as it was."""
-        given = {name: value for name, value in _secrets_in(conn).items() if value}
+        given = {name: value for name, value in endpoints.entered_secrets(conn).items() if value}
         if not given:
             return
         known = self._secrets_of(side, conn)
-        for prefix in ("", endpoints.JUMP):
-            if f"{prefix}ssh_key" in given:
-                # It belonged to the key that is replaced.
-                known.pop(f"{prefix}passphrase", None)
-        self.sides[side] = {"account": _account(conn), "secrets": known | given}
+        account = endpoints.entered_account(conn)
+        self.sides[side] = {"account": account, "secrets": endpoints.merged_secrets(known, given)}
 
     def _secrets_of(self, side: str, conn: Json) -> dict[str, str]:
         """The secrets that were entered for just this account."""
         kept = self.sides.get(side)
-        return dict(kept["secrets"]) if kept is not None and kept["account"] == _account(conn) else {}
+        return (
+            dict(kept["secrets"])
+            if kept is not None and kept["account"] == endpoints.entered_account(conn)
+            else {}
+        )
 
     def completed(self, side: str, conn: Json) -> Json:
         """A side with the secrets that were entered for just this account."""
-        own, of_jump = endpoints.split_secrets(self._secrets_of(side, conn))
-        return conn | own | ({"jump": conn["jump"] | of_jump} if of_jump else {})
+        return endpoints.with_secrets(conn, self._secrets_of(side, conn))
 
     def forget_others(self, side: str, conn: Json) -> bool:
         """Forget the secrets of a side when they are another account's; whether there were any."""
         kept = self.sides.get(side)
-        if kept is None or kept["account"] == _account(conn):
+        if kept is None or kept["account"] == endpoints.entered_account(conn):
             return False
         del self.sides[side]
         return True
-
-
-def _secrets_in(conn: Json) -> dict[str, str]:
-    """All secrets of a side, by the names of their fields."""
-    jump = _jump(conn)
-    found = {name: conn.get(name, "") for name in endpoints.SECRETS}
-    return found | {endpoints.JUMP + name: jump.get(name, "") for name in endpoints.SECRETS}
-
-
-def _jump(conn: Json) -> Json:
-    """The jump host; where it could not be read it is told as an error, and nothing goes there."""
-    jump = conn.get("jump")
-    return jump if isinstance(jump, dict) else {}
-
-
-def _account(conn: Json) -> list[Any]:
-    """Whose secrets these are: of the server and, as they may go there too, of the jump host on the way to it."""
-    jump = _jump(conn)
-    return [*_place("sftp", conn), *(_place("sftp", jump) if jump else ()), str(jump.get("connection", ""))]
-
-
-def _place(protocol: str, server: Json) -> endpoints.Account:
-    port = server.get("port") or 0
-    host, user = str(server.get("host", "")).strip(), str(server.get("username", ""))
-    return endpoints.account_of(protocol, host, port if isinstance(port, int) else 0, user)
 
 
 def find(request: SignedRequest, word: str) -> Draft:

@@ -17,12 +17,12 @@ from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.rows import rows_of
 from migration_app.pages.wording import plural
 from migration_app.repeats import SIDES, NotRepeatable, repeat
-from migration_app.submission import RequestMeta
 from sessions_app import jobs, listing
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import flatten, sentence_of
 from sessions_app.states import FINISHED, JobStatus
+from sessions_app.submitters import RequestMeta
 
 PAGE_ROWS = 50
 FILTERS = ("q", "status", "type")

@@ -14,11 +14,12 @@ from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.job_view import JobView, line_of
 from migration_app.pages.rows import JobRow
 from migration_app.pages.wording import plain_text
-from migration_app.submission import CannotVerify, RequestMeta, submit_verify
+from migration_app.submission import CannotVerify, submit_verify
 from sessions_app import control, jobs
 from sessions_app.authentication import asker
 from sessions_app.models import Job
 from sessions_app.states import JobStatus
+from sessions_app.submitters import RequestMeta
 from sessions_app.transitions import IllegalMove
 
 LOG_PAGE_ROWS = 500

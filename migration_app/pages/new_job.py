@@ -30,18 +30,18 @@ from migration_app.probing import probe_endpoint
 from migration_app.serializers import (
     ConnSerializer,
     ScanRequestSerializer,
-    StrictSerializer,
     TransferRequestSerializer,
-    validated,
 )
 from migration_app.storages.base import HostKey
 from migration_app.storages.errors import HostKeyRejected
-from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from migration_app.submission import submit_scan, submit_transfer
 from migration_app.visits import Busy
+from sessions_app.fields import StrictSerializer, validated
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import flatten
 from sessions_app.states import FINISHED
+from sessions_app.submitters import RequestMeta
 
 Json = dict[str, Any]
 LAST_RESULTS = 10

@@ -4,8 +4,9 @@ from typing import Any
 
 from migration_app import connections
 from migration_app.runners.transfer import TransferRunner
-from migration_app.submission import RequestMeta, submit_transfer
+from migration_app.submission import submit_transfer
 from sessions_app.models import User
+from sessions_app.submitters import RequestMeta
 from tests.migration.test_connections import LOCAL, WEB
 
 Json = dict[str, Any]

@@ -15,8 +15,8 @@ from migration_app.pages.job_view import address_text
 from migration_app.repeats import repeat
 from migration_app.secrets import CannotOpen
 from migration_app.storages.base import Address
-from migration_app.submission import RequestMeta
 from sessions_app.models import Job, Role, User
+from sessions_app.submitters import RequestMeta
 from tests.migration.test_connections import WEB, row, scan, side
 from tests.migration.test_probe import conn, probe, states
 from tests.servers.openssh import OpenSshServer

@@ -11,11 +11,12 @@ from migration_app.manifest import Row
 from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.models import HostKey as SeenKey
 from migration_app.storages.base import Entry, HostKey, Kind
-from migration_app.submission import RequestMeta, submit_scan, submit_transfer
+from migration_app.submission import submit_scan, submit_transfer
 from sessions_app import events, jobs, transitions
 from sessions_app.models import Job, JobCurve, Shard, User
 from sessions_app.runners import NewEvent, Outcome
 from sessions_app.states import JobStatus
+from sessions_app.submitters import RequestMeta
 from sessions_app.transitions import refresh_progress
 
 Json = dict[str, Any]

@@ -8,9 +8,10 @@ import pytest
 from django.test import Client
 
 from migration_app import contacts, secrets
-from migration_app.submission import RequestMeta, submit_scan
+from migration_app.submission import submit_scan
 from sessions_app import accounts
 from sessions_app.models import Job, User
+from sessions_app.submitters import RequestMeta
 
 pytestmark = pytest.mark.django_db
 

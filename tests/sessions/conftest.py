@@ -15,6 +15,7 @@ from sessions_app.runners import Submission
 @pytest.fixture(autouse=True)
 def demo_type(settings: Any) -> None:
     settings.JOB_RUNNERS = {"demo": "tests.sessions.demo_runner.DemoRunner"}
+    settings.JOB_SUBMITTERS = {"demo": "tests.sessions.demo_runner.DemoSubmitter"}
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError
+from rest_framework.exceptions import ValidationError
 
+from sessions_app import jobs
+from sessions_app.models import Job, User
 from sessions_app.runners import (
     Claim,
     JobFailed,
@@ -19,7 +22,9 @@ from sessions_app.runners import (
     Runner,
     ShardContext,
     Snapshot,
+    Submission,
 )
+from sessions_app.submitters import CannotSubmit, KeptRequest, RequestMeta, Submitter
 
 
 async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
@@ -90,3 +95,48 @@ class DemoRunner(Runner):
         if snapshot.waiting_for:
             found["message"] = snapshot.waiting_for
         return found
+
+
+class DemoSubmitter(Submitter):
+    """The request is the runner's params; `secret` is kept apart. refuse, lose, break, kill: what goes wrong."""
+
+    type = "demo"
+
+    def submit(self, user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
+        if data.get("refuse"):
+            raise ValidationError({"refuse": ["Is refused."]})
+        if data.get("break"):
+            raise RuntimeError("hunter2 must not be shown")
+        found = jobs.submit(
+            Submission(
+                "demo",
+                user.pk,
+                "A demo",
+                data,
+                {},
+                idempotency_key=meta.idempotency_key,
+                request_digest=str(data),
+                run_at=meta.run_at,
+                schedule_id=meta.schedule_id,
+                origin=meta.origin,
+            )
+        )
+        if (once := data.get("kill")) and not Path(once).exists():
+            Path(once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    def keep(self, user: User, data: Any, earlier: KeptRequest | None) -> KeptRequest:
+        if "unknown" in data:
+            raise ValidationError({"unknown": ["This field is not known."]})
+        return KeptRequest(
+            {name: data[name] for name in data if name != "secret"}, data.get("secret", ""), "A demo"
+        )
+
+    def restore(self, kept: KeptRequest) -> Json:
+        if kept.request.get("lose"):
+            raise CannotSubmit("Its secret is lost.")
+        return kept.request | ({"secret": kept.sealed} if kept.sealed else {})
+
+    def shown(self, kept: KeptRequest) -> Json:
+        return kept.request | {"secret": ""}

@@ -3,3 +3,4 @@
 from config.settings import *  # noqa: F403
 
 JOB_RUNNERS = {"demo": "tests.sessions.demo_runner.DemoRunner"}
+JOB_SUBMITTERS = {"demo": "tests.sessions.demo_runner.DemoSubmitter"}

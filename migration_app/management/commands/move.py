@@ -22,9 +22,9 @@ from migration_app import endpoints
 from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_keys
 from migration_app.locations import BadLocation, parse_location
 from migration_app.runners.transfer import RESUME
-from migration_app.serializers import TransferRequestSerializer, validated
+from migration_app.serializers import TransferRequestSerializer
 from migration_app.storages.sftp.identity import is_encrypted
-from migration_app.submission import RequestMeta, submit_transfer
+from migration_app.submission import submit_transfer
 from migration_app.terminal import (
     Bar,
     Follower,
@@ -38,10 +38,12 @@ from migration_app.terminal import (
     summary,
 )
 from sessions_app import accounts
+from sessions_app.fields import validated
 from sessions_app.inline import InlineWorker, NotToBeAdopted
 from sessions_app.models import Job, User
 from sessions_app.problems import flatten, sentence_of
 from sessions_app.serializers import job_json
+from sessions_app.submitters import RequestMeta
 
 Json = dict[str, Any]
 
