@@ -1,4 +1,4 @@
-"""The ASGI application: Django behind the gate that lets streams out."""
+"""The ASGI application: Django behind the gate that lets streams and sockets out."""
 
 import os
 
@@ -8,6 +8,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 _django = get_asgi_application()
 
 from sessions_app.gate import Gate  # noqa: E402 - models load only after Django is set up
+from sessions_app.hub import Hub  # noqa: E402
+from sessions_app.sockets import EventsConsumer  # noqa: E402
 from sessions_app.sse import SseStreamer  # noqa: E402
 
-application = Gate(_django, SseStreamer())  # type: ignore[arg-type]
+_hub = Hub()
+application = Gate(_django, SseStreamer(_hub), EventsConsumer.as_asgi(hub=_hub))  # type: ignore[arg-type]

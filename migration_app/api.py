@@ -18,7 +18,7 @@ from migration_app.cms import systems
 from migration_app.probing import probe
 from migration_app.submission import CannotVerify, submit_scan, submit_transfer, submit_verify
 from sessions_app import listing
-from sessions_app.channels import job_channel
+from sessions_app.audience import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job

@@ -5,10 +5,13 @@ goes on with what came in the meantime, leaving out ids that it has sent: gap-fr
 """
 
 import asyncio
+import json
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +19,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from sessions_app import events
-from sessions_app.channels import job_channel, person_channel, rows_of
+from sessions_app.audience import job_channel, job_of, person_channel, rows_of
 from sessions_app.models import Job, JobEvent
 from sessions_app.states import ACTIVE
 from sessions_app.watch import DataVersion
@@ -24,14 +27,16 @@ from sessions_app.watch import DataVersion
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.1
+EXISTENCE_S = 2.0
+"""How often the hub looks whether the jobs that somebody listens to are still there."""
 BATCH = 1000
 MOST_PENDING = 20_000
 """Items that a listener may fall behind before it is sent away, to come back with its last id."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
-    """An event of the log, or a progress without an id."""
+    """An event of the log, or a progress without an id. All who listen to a channel share it."""
 
     job_id: UUID
     owner_id: int
@@ -44,6 +49,11 @@ class Item:
         """The channels that carry it."""
         return job_channel(self.job_id), person_channel(self.owner_id)
 
+    @cached_property
+    def text(self) -> str:
+        """`data` as one line of JSON, written once for all listeners."""
+        return json.dumps(self.data, separators=(",", ":"))
+
 
 @dataclass(eq=False)
 class Listener:
@@ -53,13 +63,21 @@ class Listener:
     pending: list[Item] = field(default_factory=list)
     has_news: asyncio.Event = field(default_factory=asyncio.Event)
     is_overrun: bool = False
+    is_deleted: bool = False
+    """Whether the channel's job is gone: nothing more will come."""
 
     def give(self, item: Item) -> None:
-        """Add an item; a listener that is too far behind is overrun."""
+        """Add an item; a listener that is too far behind is overrun and gets no more."""
         if len(self.pending) >= MOST_PENDING:
             self.is_overrun = True
-        else:
+            self.pending.clear()
+        if not self.is_overrun:
             self.pending.append(item)
+        self.has_news.set()
+
+    def dismiss(self) -> None:
+        """Tell it that the channel's job was deleted."""
+        self.is_deleted = True
         self.has_news.set()
 
     def take(self) -> list[Item]:
@@ -157,20 +175,10 @@ class Hub:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, _read_events, channel, after)
 
-    async def last_id(self, channel: str) -> int:
-        """The id of the channel's last event."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, _read_last_id, channel)
-
     async def newest_id(self) -> int:
         """The id of the last event of all."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, _read_newest_id)
-
-    async def exists(self, channel: str) -> bool:
-        """Whether the job of a job's channel is still there."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, _read_existence, channel)
 
     async def progress(self, channel: str) -> list[Item]:
         """The progress of the channel's active jobs as it stands."""
@@ -180,36 +188,43 @@ class Hub:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         tail = Tail()
+        existence_due = 0.0
         while self._listeners:
             try:
-                items = await loop.run_in_executor(self._tail_thread, tail.look)
+                self._hand_out(await loop.run_in_executor(self._tail_thread, tail.look))
+                self._started.set()
+                if time.monotonic() >= existence_due:
+                    existence_due = time.monotonic() + EXISTENCE_S
+                    await self._dismiss_deleted()
             except Exception:
                 logger.exception("The event log could not be read; trying again.")
                 await asyncio.sleep(1)
                 continue
-            for item in items:
-                for channel in item.channels:
-                    for listener in self._listeners.get(channel, ()):
-                        listener.give(item)
-            self._started.set()
             await asyncio.sleep(LOOK_S)
         # Before the last await: whoever joins during it starts a task of their own.
         self._task = None
         # `connection` is another object in each thread, so it must be looked up in that one.
         await loop.run_in_executor(self._tail_thread, lambda: connection.close())  # noqa: PLW0108
 
+    def _hand_out(self, items: list[Item]) -> None:
+        for item in items:
+            for channel in item.channels:
+                for listener in self._listeners.get(channel, ()):
+                    listener.give(item)
+
+    async def _dismiss_deleted(self) -> None:
+        # One look for all: a thousand listeners must not ask a thousand times.
+        loop = asyncio.get_running_loop()
+        jobs = [job for channel in self._listeners if (job := job_of(channel))]
+        for channel in await loop.run_in_executor(self._tail_thread, _read_deleted, jobs):
+            for listener in self._listeners.get(channel, ()):
+                listener.dismiss()
+
 
 def _read_events(channel: str, after: int) -> list[Item]:
     try:
         rows = rows_of(channel).filter(pk__gt=after).select_related("job").order_by("pk")[:BATCH]
         return [item_of(row) for row in rows]
-    finally:
-        close_old_connections()
-
-
-def _read_last_id(channel: str) -> int:
-    try:
-        return rows_of(channel).order_by("-pk").values_list("pk", flat=True).first() or 0
     finally:
         close_old_connections()
 
@@ -221,11 +236,12 @@ def _read_newest_id() -> int:
         close_old_connections()
 
 
-def _read_existence(channel: str) -> bool:
-    try:
-        return Job.objects.filter(pk=channel.partition("-")[2]).exists()
-    finally:
-        close_old_connections()
+def _read_deleted(jobs: list[str]) -> list[str]:
+    found: set[str] = set()
+    for start in range(0, len(jobs), BATCH):
+        rows = Job.objects.filter(pk__in=jobs[start : start + BATCH]).order_by()
+        found |= {job_channel(pk) for pk in rows.values_list("pk", flat=True)}
+    return [channel for job in jobs if (channel := f"job-{job}") not in found]
 
 
 def _read_progress(channel: str) -> list[Item]:

@@ -83,7 +83,7 @@ def sentence_of(fields: Fields) -> str:
 
 def answer(request: HttpRequest, code: int, sentence: str) -> HttpResponse:
     """An error outside of REST framework: JSON for the API, a page for people."""
-    if request.path.startswith("/api/") or request.path.rstrip("/") == "/health":
+    if request.path.startswith(("/api/", "/ws/")) or request.path.rstrip("/") == "/health":
         return JsonResponse(body(sentence), status=code)
     return render(request, "error.html", {"code": code, "sentence": sentence}, status=code)
 

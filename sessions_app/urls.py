@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from sessions_app.schedule_views import ScheduleViewSet
-from sessions_app.views import EventsView, SessionViewSet, health
+from sessions_app.views import EventsView, SessionViewSet, SocketView, health
 
 JOB_ID = r"(?P<pk>[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
 _SCHEDULE = r"api/schedules/(?P<schedule_id>[0-9]{1,18})"
@@ -32,4 +32,6 @@ urlpatterns = [
         rf"^{_SCHEDULE}/?$",
         ScheduleViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    re_path(rf"^ws/sessions/{JOB_ID}/?$", SocketView.as_view()),
+    re_path(r"^ws/events/?$", SocketView.as_view()),
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, JsonResponse
@@ -11,19 +11,20 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from sessions_app import __version__, control, events, jobs, listing
+from sessions_app.audience import JobChannelManager, job_channel, person_channel
 from sessions_app.authentication import asker
-from sessions_app.channels import JobChannelManager, job_channel, person_channel
 from sessions_app.fields import Instant, StrictSerializer, Text, validated
-from sessions_app.gate import StreamGrant, grant_stream
+from sessions_app.gate import StreamGrant, Style, grant_stream, is_handshake
 from sessions_app.jobs import IdempotencyConflict
+from sessions_app.middleware import is_foreign
 from sessions_app.models import Job
-from sessions_app.problems import Conflict, refuse_fields
+from sessions_app.problems import Conflict, body, refuse_fields
 from sessions_app.serializers import job_json
 from sessions_app.submitters import RequestMeta, submitter_of
 from sessions_app.transitions import IllegalMove
@@ -174,14 +175,32 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
 class EventsView(APIView):
     """The event streams. It decides who may listen, from where on; the gate then streams."""
 
+    style: ClassVar[Style] = "events"
+
     def get(self, request: Request, pk: Any = None) -> Response:
         """Grant a stream of one job, or of all of the caller's."""
         user: Any = request.user
         channel = person_channel(user.pk) if pk is None else job_channel(pk)
         if not JobChannelManager().can_read_channel(user, channel):
             raise Http404
-        grant_stream(request, StreamGrant(channel=channel, after=_last_event_id(request)))
+        grant_stream(request, StreamGrant(channel=channel, after=_last_event_id(request), style=self.style))
         return Response({"channel": channel})
+
+
+class SocketView(EventsView):
+    """The handshake of the same streams as WebSockets."""
+
+    style = "socket"
+
+    def get(self, request: Request, pk: Any = None) -> Response:
+        """Grant a socket; 426 to a plain request."""
+        # A browser lets any page open a socket to anywhere, with the cookies, and let it read: RFC 6455, section 10.2.
+        if is_foreign(request._request):
+            raise PermissionDenied("Requests of other web sites are refused.")
+        if not is_handshake(request):
+            sentence = "This address is for WebSockets."
+            return Response(body(sentence), status=426, headers={"Upgrade": "websocket"})
+        return super().get(request, pk)
 
 
 def _last_event_id(request: Request) -> int | None:

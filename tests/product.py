@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import psutil
+from websockets.sync.client import ClientConnection, connect
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDED = ("completed", "failed", "cancelled")
@@ -45,6 +46,21 @@ class Answer(NamedTuple):
     status: int
     headers: HTTPMessage
     body: Any
+
+
+_SESSION = """
+import django; django.setup()
+from importlib import import_module
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from sessions_app import accounts
+owner, session = accounts.owner(), import_module(settings.SESSION_ENGINE).SessionStore()
+session[SESSION_KEY] = str(owner.pk)
+session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+session[HASH_SESSION_KEY] = owner.get_session_auth_hash()
+session.save()
+print(session.session_key)
+"""
 
 
 @dataclass
@@ -92,6 +108,16 @@ class Stream:
             elif lines:
                 yield frame
                 frame, lines = Frame(), 0
+
+    def raw_lines(self, *, until: str) -> list[str]:
+        """The lines as they come, until the end of an event of a name."""
+        lines = [""]
+        is_last = False
+        while not (is_last and lines[-1] == "\n"):
+            lines.append(self._response.readline().decode())
+            is_last = is_last or lines[-1] == f"event: {until}\n"
+            assert lines[-1], "the stream ended"
+        return lines
 
     def close(self) -> None:
         """Hang up."""
@@ -232,6 +258,10 @@ class Product:
         """A new API token of the owner."""
         return self.manage("create_token", *arguments)
 
+    def session(self) -> str:
+        """The key of a new session of the owner, as a browser has it after signing in."""
+        return self.python("-c", _SESSION)
+
     def request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
@@ -265,6 +295,16 @@ class Product:
     ) -> Stream:
         """Open an event stream; iterate it for its frames."""
         return Stream(self._open(method, path, body, headers, timeout_s=timeout_s))
+
+    def open_socket(self, path: str, headers: Mapping[str, str] | None = None) -> ClientConnection:
+        """Open a WebSocket. Raises websockets' InvalidStatus when it is refused."""
+        # No compression, as browsers' sockets get none either.
+        return connect(
+            f"ws://127.0.0.1:{self.port}{path}",
+            additional_headers=self.headers | dict(headers or {}),
+            compression=None,
+            proxy=None,
+        )
 
     def _open(
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None, *, timeout_s: float

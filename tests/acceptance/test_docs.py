@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -47,7 +48,19 @@ def test_examples_of_the_api_give_the_answers_that_they_show(locked_product, hos
     environment = {"TOKEN": locked_product.token(), "JOB": "", "PATH": "/usr/bin:/bin"}
     functions, answer, shown = "", "", 0
     for kind, block in _BLOCK.findall((ROOT / "docs/api.md").read_text()):
-        if kind == "sh":
+        if kind == "python":
+            script = block.replace("127.0.0.1:8080", f"127.0.0.1:{locked_product.port}")
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+            assert done.returncode == 0, (block, done.stderr)
+            answer = done.stdout
+        elif kind == "sh":
             script = block.replace("http://127.0.0.1:8080", locked_product.url)
             script = script.replace(
                 '"host": "new.example.org", "username": "web", "password": "secret"', there

@@ -8,37 +8,14 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.product import ROOT, Frame, Product, until
+from tests.product import ROOT, Frame, until
+from tests.sessions.engine import Engine
 
 pytestmark = pytest.mark.slow
-
-_SUBMIT = """
-import sys, json
-from sessions_app import accounts, jobs
-from sessions_app.runners import Submission
-job, _ = jobs.submit(Submission("demo", accounts.owner().pk, "t", json.loads(sys.argv[1]), {}))
-print(job.pk)
-"""
-
-
-class Engine(Product):
-    """The product with the runner that counts in place of the real ones."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, settings="tests.sessions.demo_settings")
-
-    def submit(self, **params: Any) -> str:
-        self.migrate()
-        code = f"import django; django.setup()\n{_SUBMIT}"
-        return self.python("-c", code, json.dumps(params))
-
-    def progress(self, job_id: str) -> int:
-        return int((self.job(job_id)["progress"] or {}).get("done", 0))
 
 
 @pytest.fixture

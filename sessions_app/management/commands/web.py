@@ -5,12 +5,12 @@ import threading
 from argparse import ArgumentParser
 from typing import Any
 
-from daphne.server import Server
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.module_loading import import_string
 
 from sessions_app import lifeline
+from sessions_app.web_server import WebServer
 
 GRACE_S = 5.0
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         host = settings.BIND_HOST.strip("[]").replace(":", r"\:")
-        server = Server(
+        server = WebServer(
             application=import_string(settings.ASGI_APPLICATION),
             # The backlog lets a thousand tabs reconnect at once after a restart.
             endpoints=[f"tcp:port={settings.BIND_PORT}:interface={host}:backlog=2048"],
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             lifeline.watch(lambda: self._end(server))
         server.run()
 
-    def _end(self, server: Server) -> None:
+    def _end(self, server: WebServer) -> None:
         from twisted.internet import reactor  # noqa: PLC0415 - daphne chooses which one at its import
 
         reactor.callFromThread(server.stop)

@@ -21,6 +21,12 @@ def person_channel(user_id: int) -> str:
     return f"person-{user_id}"
 
 
+def job_of(channel: str) -> str:
+    """The id of the job whose channel this is, empty for a person's."""
+    kind, _, name = channel.partition("-")
+    return name if kind == "job" else ""
+
+
 class JobChannelManager(DefaultChannelManager):  # type: ignore[misc] # untyped library
     """A person hears their own jobs and nobody else's."""
 
