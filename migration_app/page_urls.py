@@ -2,10 +2,20 @@
 
 from django.urls import path
 
-from migration_app.pages import connection_pages, file_page, history, job_pages, new_job, sign_in, system
+from migration_app.pages import (
+    connection_pages,
+    file_page,
+    history,
+    job_pages,
+    new_job,
+    schedule_pages,
+    sign_in,
+    start,
+    system,
+)
 
 urlpatterns = [
-    path("", new_job.start, name="start"),
+    path("", start.start, name="start"),
     path("sign-in", sign_in.SignInView.as_view(), name="sign-in"),
     path("sign-out", sign_in.SignOutView.as_view(), name="sign-out"),
     path("sign-in/link/<str:token>", sign_in.sign_in_link, name="sign-in-link"),
@@ -23,6 +33,14 @@ urlpatterns = [
     path("connections/<int:number>/forget-key", connection_pages.forget_host_key, name="forget-host-key"),
     path("connections/<int:number>/browse", connection_pages.browse_connection, name="browse-connection"),
     path("connections/<int:number>/delete", connection_pages.delete_connection, name="delete-connection"),
+    path("schedules", schedule_pages.schedule_list, name="schedules"),
+    path("schedules/new/transfer", schedule_pages.new_transfer, name="new-scheduled-transfer"),
+    path("schedules/new/scan", schedule_pages.new_scan, name="new-scheduled-scan"),
+    path("schedules/preview", schedule_pages.preview, name="preview-schedule"),
+    path("schedules/<int:number>/edit", schedule_pages.edit_schedule, name="edit-schedule"),
+    path("schedules/<int:number>/pause", schedule_pages.pause_schedule, name="pause-schedule"),
+    path("schedules/<int:number>/go-on", schedule_pages.resume_schedule, name="resume-schedule"),
+    path("schedules/<int:number>/delete", schedule_pages.delete_schedule, name="delete-schedule"),
     path("jobs", history.job_list, name="jobs"),
     path("jobs/delete-finished", history.delete_finished, name="delete-finished"),
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from sessions_app import jobs
 from sessions_app.authentication import asker
-from sessions_app.models import Job, JobEvent, Shard, User, Worker
+from sessions_app.models import Job, JobEvent, Schedule, Shard, User, Worker
 from sessions_app.states import ACTIVE
 
 
@@ -58,6 +58,16 @@ class JobAdmin(ReadOnly):
         self.message_user(request, f"{deleted} jobs deleted.")
         if active:
             self.message_user(request, f"{active} active jobs stay; cancel them first.", messages.WARNING)
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnly):
+    """Schedules, without what they submit."""
+
+    list_display = ("id", "name", "owner", "type", "cron", "timezone", "is_paused", "next_run_at")
+    search_fields = ("name", "owner__username")
+    list_select_related = ("owner",)
+    exclude = ("request", "sealed", "form_key")
 
 
 @admin.register(Shard)

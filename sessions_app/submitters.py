@@ -5,11 +5,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -19,6 +20,7 @@ from sessions_app.models import Job, User
 Json = dict[str, Any]
 
 LONGEST_KEY = 255
+LONGEST_WAIT = timedelta(days=5 * 366)
 
 
 class CannotSubmit(Exception):
@@ -53,8 +55,17 @@ class RequestMeta:
         return cls(key, printable, str(request.META.get("REMOTE_ADDR", "")))
 
     def starting(self, run_at: datetime | None) -> "RequestMeta":
-        """The same for a job that starts then."""
+        """The same for a job that starts then; None: at once."""
         return replace(self, run_at=run_at)
+
+
+def refuse_instant(run_at: datetime, name: str) -> None:
+    """Raises ValidationError, for a field of this name, for a time that has passed or that nobody means."""
+    now = timezone.now()
+    if run_at <= now:
+        raise ValidationError({name: ["Must be in the future; leave it out to start at once."]})
+    if run_at > now + LONGEST_WAIT:
+        raise ValidationError({name: ["Must be within the next five years."]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
 """The session endpoints."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, JsonResponse
-from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from rest_framework import mixins, viewsets
@@ -26,14 +24,13 @@ from sessions_app.middleware import is_foreign
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, body, refuse_fields
 from sessions_app.serializers import job_json
-from sessions_app.submitters import RequestMeta, submitter_of
+from sessions_app.submitters import RequestMeta, refuse_instant, submitter_of
 from sessions_app.transitions import IllegalMove
 
 LOG_ROWS = 10_000
 """Events in one answer, at most."""
 
 
-LONGEST_WAIT = timedelta(days=5 * 366)
 _OF_SESSIONS = ("type", "run_at")
 """Fields of a new session that are not its type's."""
 
@@ -43,15 +40,6 @@ class SessionSerializer(StrictSerializer):
 
     type = Text(required=False)
     run_at = Instant(required=False)
-
-
-def _refuse_instant(run_at: datetime) -> None:
-    """Raises ValidationError for a time that has passed, or that nobody means."""
-    now = timezone.now()
-    if run_at <= now:
-        raise ValidationError({"run_at": ["Must be in the future; leave it out to start at once."]})
-    if run_at > now + LONGEST_WAIT:
-        raise ValidationError({"run_at": ["Must be within the next five years."]})
 
 
 @csrf_exempt
@@ -85,7 +73,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         meta = RequestMeta.of(request).starting(own.get("run_at"))
         body = {name: value for name, value in request.data.items() if name not in _OF_SESSIONS}
         if meta.run_at is not None and not jobs.is_made(user.pk, meta.idempotency_key):
-            _refuse_instant(meta.run_at)
+            refuse_instant(meta.run_at, "run_at")
         try:
             job, is_new = submitter.submit(user, body, meta)
         except IdempotencyConflict as error:

@@ -148,6 +148,17 @@ async function lookForWorkers() {
   }
 }
 
+// Times that are typed are those of the reader's clock.
+function enterZone() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (!zone) return;
+  for (const field of document.querySelectorAll("[data-zone]")) {
+    if (field.dataset.zone === "always" || field.value === "UTC") field.value = zone;
+  }
+  for (const place of document.querySelectorAll("[data-zone-name]")) place.textContent = zone;
+}
+
+enterZone();
 setInterval(lookForWorkers, WORKERS_MS);
 document.querySelectorAll("time").forEach(localise);
 setInterval(() => document.querySelectorAll("time[data-form=full]").forEach(localise), 60000);

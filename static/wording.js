@@ -71,8 +71,12 @@ function ago(at) {
 }
 
 // <time> in the reader's zone; the title keeps UTC.
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
 export function localise(time) {
   const at = new Date(time.dateTime);
   const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  time.textContent = time.dataset.form === "clock" ? clock(at) : `${ago(at)}, ${day} ${clock(at)}`;
+  if (time.dataset.form === "clock") time.textContent = clock(at);
+  else if (time.dataset.form === "day") time.textContent = `${DAYS[at.getDay()]} ${day} ${clock(at).slice(0, 5)}`;
+  else time.textContent = `${ago(at)}, ${day} ${clock(at)}`;
 }

@@ -18,6 +18,7 @@ from migration_app.models import HostKey as HostKeyRow
 from migration_app.pages.forms import SECRET_FIELDS, StoredConnectionForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.new_job import JobForm, ScanForm, TransferForm
+from migration_app.pages.schedule_form import FORMS
 from migration_app.pages.wording import plain_text
 from migration_app.paths import path_text
 from migration_app.secrets import CannotOpen
@@ -29,7 +30,8 @@ from sessions_app.problems import Conflict, flatten
 Json = dict[str, Any]
 
 PAGE_ROWS = 500
-_JOB_FORMS: dict[str, type[JobForm]] = {form.action: form for form in (TransferForm, ScanForm)}
+_ALL_FORMS: list[type[JobForm]] = [TransferForm, ScanForm, *FORMS.values()]
+_JOB_FORMS = {form.action: form for form in _ALL_FORMS}
 
 
 def _stored(request: SignedRequest, number: int) -> Endpoint:

@@ -1,8 +1,8 @@
-"""The start page and the two forms that make a job."""
+"""The two forms that make a job."""
 
 import uuid
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlencode
 
 from django import forms
@@ -24,8 +24,7 @@ from migration_app.pages.forms import (
 )
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values, keep_secrets
-from migration_app.pages.rows import rows_of
-from migration_app.pages.system import system_line
+from migration_app.pages.when import CronForm, StartForm
 from migration_app.probing import probe_endpoint
 from migration_app.serializers import (
     ConnSerializer,
@@ -40,11 +39,9 @@ from sessions_app.fields import StrictSerializer, validated
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import flatten
-from sessions_app.states import FINISHED
-from sessions_app.submitters import RequestMeta
+from sessions_app.submitters import RequestMeta, refuse_instant
 
 Json = dict[str, Any]
-LAST_RESULTS = 10
 LONGEST_ADDRESS = 8000
 """Servers of HTTP take about twice as much."""
 NOT_KEPT = (*SECRET_FIELDS, "key")
@@ -56,7 +53,7 @@ class JobForm:
 
     job_type: ClassVar[str]
     action: ClassVar[str]
-    title: ClassVar[str]
+    title: str
     button: ClassVar[str]
     lead: ClassVar[str]
     options_class: ClassVar[type[OptionsForm]]
@@ -65,6 +62,7 @@ class JobForm:
     patterns_field: ClassVar[str]
     serializer: ClassVar[type[StrictSerializer]]
     submit: ClassVar[Callable[..., tuple[Job, bool]]]
+    when_class: ClassVar[type[StartForm | CronForm]] = StartForm
 
     def __init__(self, request: SignedRequest, first: Json | None = None) -> None:
         """`first` are values to begin with, by the request's fields."""
@@ -77,7 +75,8 @@ class JobForm:
             for name in self.sides
         }
         self.options = self.options_class(data, prefix=self.action, initial=first)
-        for form in (*self.connections.values(), self.options):
+        self.when = self.when_class(data, prefix=self.action, initial=first)
+        for form in self.parts:
             self._fill(form, request.GET)
         self._request = request
         self._word = request.POST.get("draft") or request.GET.get("draft", "")
@@ -90,6 +89,16 @@ class JobForm:
         test = request.POST.get("test", "")
         self.tested_side = test if test in self.sides else ""
         """The side whose connection is to be tried out, and nothing started."""
+
+    @property
+    def parts(self) -> list[forms.Form]:
+        """All of them, in the order of the page."""
+        return [*self.connections.values(), self.options, self.when]
+
+    @property
+    def address(self) -> str:
+        """Where it is sent to."""
+        return reverse(self.action)
 
     @property
     def fieldsets(self) -> list[tuple[str, str, SideForm]]:
@@ -109,7 +118,7 @@ class JobForm:
     def kept(self) -> str:
         """What was entered so far, without secrets, as the query of an address."""
         found = {}
-        for form in (*self.connections.values(), self.options):
+        for form in self.parts:
             for name, field in form.fields.items():
                 sent = self._request.POST.get(form.add_prefix(name), "")
                 if isinstance(field, forms.BooleanField):
@@ -120,9 +129,8 @@ class JobForm:
 
     def hidden(self) -> list[tuple[str, str]]:
         """What was entered, without secrets, for a page that stands between the form and the job."""
-        forms_ = (*self.connections.values(), self.options)
         names = {
-            form.add_prefix(name) for form in forms_ for name in form.fields if name not in SECRET_FIELDS
+            form.add_prefix(name) for form in self.parts for name in form.fields if name not in SECRET_FIELDS
         }
         found = [(name, value) for name in sorted(names) for value in self._request.POST.getlist(name)]
         if self.tested_side:
@@ -167,7 +175,7 @@ class JobForm:
     def errors(self) -> list[tuple[str, str, str]]:
         """For the summary: label, the field's id, and the message."""
         found = []
-        for heading, _, form in (*self.fieldsets, ("", "", self.options)):
+        for heading, _, form in (*self.fieldsets, ("", "", self.options), ("", "", self.when)):
             # With one side there is nothing to tell apart.
             where = f"{heading} – " if heading and len(self.sides) > 1 else ""
             for name, messages in form.errors.items():
@@ -179,7 +187,7 @@ class JobForm:
 
     def is_valid(self) -> bool:
         """Whether the texts can be handed on; all are asked, so that all errors show at once."""
-        return all([form.is_valid() for form in (*self.connections.values(), self.options)])  # noqa: C419 - every one
+        return all([form.is_valid() for form in self.parts])  # noqa: C419 - every one
 
     def data(self) -> Json:
         """The request's body, as the HTTP contract has it."""
@@ -200,23 +208,21 @@ class JobForm:
         conn = self.connections[name].connection_data()
         return self.draft.completed(name, conn) if _is_typed(conn) else conn
 
-    def start(self) -> Job | None:
-        """The job, or None with errors beside their fields, or with `asked` host keys."""
-        if (earlier := self._earlier()) is not None and "trust" in self._request.POST:
+    def start(self) -> str:
+        """The address of what was made; empty with errors beside their fields, or with `asked` host keys."""
+        if (earlier := self._earlier()) and "trust" in self._request.POST:
             # A second press of the answer; its draft is gone.
             return earlier
         self._keep_secrets()
         if not self.is_valid():
-            return None
+            return ""
         data = self.data()
         try:
-            meta = RequestMeta.of(self._request, idempotency_key=self.options.cleaned_data["key"] or None)
             configs = validated(self.serializer, self._request.user, data)
-            if earlier is None and not self._knows_servers(
-                data, {name: configs[name] for name in self.connections}
-            ):
-                return None
-            job = type(self).submit(self._request.user, data, meta)[0]
+            sides = {name: configs[name] for name in self.connections}
+            if not earlier and not self._is_stored(data) and not self._knows_servers(data, sides):
+                return ""
+            made = self._make(data)
         except ValidationError as error:
             self._take(flatten(error.detail))
             self._forget_misdirected()
@@ -228,18 +234,26 @@ class JobForm:
             )
         else:
             drafts.drop(self._request, self.draft)
-            return job
-        return None
+            return made
+        return ""
+
+    def _is_stored(self, data: Json) -> bool:
+        """Whether this very request is stored already, so that nobody has to look at its servers."""
+        return False
+
+    def _make(self, data: Json) -> str:
+        """Start the job; its page. Raises ValidationError, IdempotencyConflict."""
+        meta = RequestMeta.of(self._request, idempotency_key=self.options.cleaned_data["key"] or None)
+        if (run_at := cast(StartForm, self.when).run_at) is not None:
+            refuse_instant(run_at, "start_at")
+        job, _ = type(self).submit(self._request.user, data, meta.starting(run_at))
+        return reverse("job", args=[job.pk])
 
     def try_out(self) -> None:
         """Connect to the tested side as it was entered: its form then has what came of it, or errors beside its fields,
         or `asked` a host key."""
         name = self.tested_side
-        self._keep_secrets()
-        for form in (*self.connections.values(), self.options):
-            if form is not self.connections[name]:
-                # What is still missing elsewhere does not matter yet.
-                form.errors.clear()
+        self._attend_to(self.connections[name])
         if self.connections[name].errors:
             return
         conn = self._conn(name)
@@ -259,10 +273,27 @@ class JobForm:
             return
         self.connections[name].tested = found
 
-    def _earlier(self) -> Job | None:
-        """The job that this form has made already."""
-        key = self._request.POST.get(self.options.add_prefix("key"))
-        return Job.objects.owned_by(self._request.user).filter(idempotency_key=key).first() if key else None
+    def look_ahead(self) -> None:
+        """Say when it would run; nothing is made."""
+        self._attend_to(self.when)
+
+    def _attend_to(self, part: forms.Form) -> None:
+        """Keep what was entered; what is wrong or missing elsewhere than in one part does not matter yet."""
+        self._keep_secrets()
+        for form in self.parts:
+            form.is_valid()
+            if form is not part:
+                form.errors.clear()
+
+    def _earlier(self) -> str:
+        """The page of the job that this form has made already; empty when it has made none."""
+        key = self._key()
+        job = Job.objects.owned_by(self._request.user).filter(idempotency_key=key).first() if key else None
+        return reverse("job", args=[job.pk]) if job is not None else ""
+
+    def _key(self) -> str:
+        """By which a second press is known."""
+        return self._request.POST.get(self.options.add_prefix("key"), "")
 
     def _keep_secrets(self) -> None:
         """Put the secrets that were sent into the draft; ask anew for those of another account."""
@@ -345,6 +376,8 @@ class JobForm:
                     self.options.add_error("exclusions", message)
                 elif dotted in self.options.fields:
                     self.options.add_error(dotted, message)
+                elif dotted in self.when.fields:
+                    self.when.add_error(dotted, message)
                 elif dotted in ("", "non_field_errors"):
                     self.options.add_error(None, message)
                 else:
@@ -402,43 +435,31 @@ def _form_page(form_class: type[JobForm]) -> Callable[..., HttpResponse]:
         form = form_class(request, first)
         if request.method == "GET":
             keep_secrets(request, form.draft, form_class.job_type, first)
-        status = 200
-        if request.method == "POST":
-            if address := form.folders_address():
-                return redirect(address)
-            job, is_back = None, "back" in request.POST
-            if form.tested_side and not is_back:
-                form.try_out()
-            elif not is_back and not form.is_too_long:
-                job = form.start()
-            if job is not None:
-                return redirect("job", job.pk)
-            if form.asked:
-                return render(request, "pages/first_contact.html", {"form": form})
-            status = 400 if form.errors and not is_back else 200
-        return render(request, "pages/new_job.html", {"form": form}, status=status)
+        return answer(request, form, "pages/new_job.html")
 
     return view
 
 
+def answer(request: SignedRequest, form: JobForm, template: str) -> HttpResponse:
+    """What comes of a form: itself, the question whether a host key may be trusted, or the page of what it made."""
+    status = 200
+    if request.method == "POST":
+        if address := form.folders_address():
+            return redirect(address)
+        made, is_back = "", "back" in request.POST
+        if form.tested_side and not is_back:
+            form.try_out()
+        elif "preview" in request.POST:
+            form.look_ahead()
+        elif not is_back and not form.is_too_long:
+            made = form.start()
+        if made:
+            return redirect(made)
+        if form.asked:
+            return render(request, "pages/first_contact.html", {"form": form})
+        status = 400 if form.errors and not is_back else 200
+    return render(request, template, {"form": form}, status=status)
+
+
 new_scan = _form_page(ScanForm)
 new_transfer = _form_page(TransferForm)
-
-
-@page
-def start(request: SignedRequest) -> HttpResponse:
-    """What runs, what ended last, and both forms."""
-    owned = Job.objects.owned_by(request.user)
-    # Of each state by itself, which the index of states has in this order.
-    last = [
-        job
-        for state in FINISHED
-        for job in owned.filter(status=state).order_by("-completed_at")[:LAST_RESULTS]
-    ]
-    finished = sorted(last, key=lambda job: str(job.completed_at), reverse=True)[:LAST_RESULTS]
-    context = {
-        "forms": [TransferForm(request), ScanForm(request)],
-        "rows": rows_of(finished),
-        "system": system_line() if request.user.is_owner else None,
-    }
-    return render(request, "pages/start.html", context)

@@ -12,8 +12,10 @@ from migration_app.pages import drafts
 from migration_app.pages.drafts import Draft
 from migration_app.pages.frame import SignedRequest
 from migration_app.repeats import SIDES, entered_secrets, request_of
-from migration_app.serializers import MOST_EXCLUSIONS
-from sessions_app.models import Job
+from migration_app.serializers import MOST_EXCLUSIONS, ExclusionsField
+from sessions_app import schedules
+from sessions_app.models import Job, Schedule
+from sessions_app.submitters import CannotSubmit, submitter_of
 
 Json = dict[str, Any]
 
@@ -31,11 +33,43 @@ def first_values(request: SignedRequest, job_type: str, patterns_field: str) -> 
         source = {next(iter(SIDES[job_type])): job.public.get("source_config", {})}
         found = asked if job.type == job_type else source
         found |= _stored_sides(job, job_type, found)
-        if "files" in found:
-            found["files"] = _paths(request, found["files"])
     lines += [text for text in request.GET.getlist("exclude") if text.strip() and text.isprintable()]
+    return _as_fields(request, found, patterns_field, lines)
+
+
+def _as_fields(request: SignedRequest, found: Json, patterns_field: str, lines: list[str]) -> Json:
+    """What fields begin with, of a request; patterns are text under `exclusions`."""
+    if "files" in found:
+        found["files"] = _paths(request, found["files"])
     found.pop(patterns_field, None)
     return found | {"exclusions": "\n".join(dict.fromkeys(lines[:MOST_EXCLUSIONS]))}
+
+
+def scheduled_values(request: SignedRequest, schedule: Schedule, patterns_field: str) -> Json:
+    """Values by the fields of a schedule and of its request."""
+    asked = dict(schedule.request)
+    lines = _lines(request, ExclusionsField().to_internal_value(asked.get(patterns_field) or []))
+    for side in SIDES[schedule.type]:
+        if asked[side].get("connection"):
+            asked[side] = asked[side] | {"protocol": "stored"}
+        elif isinstance(jump := asked[side].get("jump"), dict) and jump and not jump.get("connection"):
+            asked[side] = asked[side] | {"jump": {"username": "", "port": 0} | jump}
+    when = ("name", "cron", "timezone", "on_overlap", "on_missed")
+    return _as_fields(request, asked, patterns_field, lines) | {
+        name: getattr(schedule, name) for name in when
+    }
+
+
+def keep_scheduled_secrets(request: SignedRequest, draft: Draft, schedule: Schedule) -> None:
+    """Keep what a schedule signs in with, so that nobody has to enter it once more."""
+    try:
+        asked = submitter_of(schedule.type).restore(schedules.kept_of(schedule))
+    except CannotSubmit as error:
+        messages.warning(request, str(error))
+        return
+    for side in SIDES[schedule.type]:
+        draft.keep(side, asked[side])
+    drafts.save(request, draft)
 
 
 def keep_secrets(request: SignedRequest, draft: Draft, job_type: str, first: Json) -> None:

@@ -109,13 +109,16 @@ def icon(name: str) -> SafeString:
     )
 
 
+_FORMS = {"clock": "%H:%M:%S", "day": "%a %Y-%m-%d %H:%M UTC"}
+
+
 @register.filter
 def instant(value: datetime | None, form: str = "full") -> SafeString:
-    """An instant in UTC, which the script rewrites in the reader's zone; `form` is full or clock."""
+    """An instant in UTC, which the script rewrites in the reader's zone; `form` is full, clock or day."""
     if value is None:
         return SafeString("–")
     at = value.astimezone(UTC)
-    text = at.strftime("%H:%M:%S" if form == "clock" else "%Y-%m-%d %H:%M:%S UTC")
+    text = at.strftime(_FORMS.get(form, "%Y-%m-%d %H:%M:%S UTC"))
     return format_html(
         '<time datetime="{}" data-form="{}" title="{}">{}</time>',
         at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

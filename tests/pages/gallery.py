@@ -12,8 +12,8 @@ from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.models import HostKey as SeenKey
 from migration_app.storages.base import Entry, HostKey, Kind
 from migration_app.submission import submit_scan, submit_transfer
-from sessions_app import events, jobs, transitions
-from sessions_app.models import Job, JobCurve, Shard, User
+from sessions_app import events, jobs, schedules, transitions
+from sessions_app.models import Job, JobCurve, Schedule, Shard, User
 from sessions_app.runners import NewEvent, Outcome
 from sessions_app.states import JobStatus
 from sessions_app.submitters import RequestMeta
@@ -22,6 +22,7 @@ from sessions_app.transitions import refresh_progress
 Json = dict[str, Any]
 
 RIGHT_TO_LEFT = "\N{RIGHT-TO-LEFT OVERRIDE}"
+HOSTILE_NAME = "<script>alert(1)</script>'\"&" + "x" * 100
 HOSTILE = f"<script>alert(1)</script>/{RIGHT_TO_LEFT}gpj.exe\nsecond line/'\"&" + "x" * 255
 
 _SFTP = {"protocol": "sftp", "host": "example.org", "port": 2222, "username": "www", "password": "hunter2"}
@@ -238,6 +239,39 @@ class Gallery:
         endpoints.pin(changed, HostKey("ssh-ed25519", f"SHA256:{'B' * 43}"))
         here = {"name": "this machine", "protocol": "local", "root_path": str(Path(__file__).parent)}
         return found | {"here": connections.create(self._owner, here).pk}
+
+    def schedules(self) -> dict[str, int]:
+        """Schedules as their pages can show them."""
+        job: Json = {
+            "type": "transfer",
+            "source_config": {**_SFTP, "root_path": "/srv/www/example.org"},
+            "dest_config": {"protocol": "local", "root_path": "/srv/copies/nightly"},
+            "exclusions": ["*.log"],
+            "verify_after_transfer": True,
+        }
+        scan = {"type": "scan", "server_config": {**_SFTP, "root_path": "/srv/www"}}
+        nightly = {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+        found = {
+            "nightly": schedules.create(self._owner, nightly | {"name": "Nightly copy", "job": job}),
+            "paused": schedules.create(self._owner, nightly | {"job": scan, "paused": True}),
+            "failing": schedules.create(
+                self._owner, {"cron": "*/15 9-17 * * MON-FRI", "name": HOSTILE_NAME, "job": scan}
+            ),
+        }
+        now = timezone.now()
+        for number in range(6):
+            run = self.pending("transfer")
+            Job.objects.filter(pk=run.pk).update(schedule=found["nightly"])
+            transitions.move(run.pk, JobStatus.RUNNING)
+            self.ended(run, _BROKEN if number == 3 else _COPIED, "3 failed." if number == 3 else "")
+        Schedule.objects.filter(pk=found["paused"].pk).update(
+            last_skipped_at=now, last_skipped_reason="No worker ran at 2026-11-27 03:00 UTC."
+        )
+        Schedule.objects.filter(pk=found["failing"].pk).update(
+            last_error="server_config.connection: You have no stored connection of this id.",
+            last_error_at=now,
+        )
+        return {name: schedule.pk for name, schedule in found.items()}
 
     def fill(self) -> dict[str, Job]:
         """One job for each condition, by its name."""

@@ -27,7 +27,8 @@ django.setup()
 from sessions_app import accounts
 from tests.pages.gallery import Gallery
 gallery = Gallery(accounts.owner())
-print(json.dumps(gallery.connections() | {name: str(job.pk) for name, job in gallery.fill().items()}))
+jobs = {name: str(job.pk) for name, job in gallery.fill().items()}
+print(json.dumps(gallery.connections() | gallery.schedules() | jobs))
 """
 
 PAGES = {
@@ -47,6 +48,11 @@ PAGES = {
     "transfer from a connection": (
         "new/transfer?new-transfer-source_config-protocol=stored&new-transfer-source_config-connection={tested}"
     ),
+    "schedules": "schedules",
+    "new schedule": "schedules/new/transfer",
+    "job as schedule": "schedules/new/scan?from={scan-completed}",
+    "edit a schedule": "schedules/{nightly}/edit",
+    "delete a schedule": "schedules/{failing}/delete",
     "jobs": "jobs",
     "delete finished": "jobs/delete-finished",
     "not found": "nowhere",

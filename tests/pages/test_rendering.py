@@ -223,7 +223,7 @@ def test_colours_are_kept_in_a_cookie_and_set_by_the_server(signed_in: Client) -
 
 
 def test_admin_draws_its_lists_and_a_job(signed_in: Client, gallery: dict[str, Job]) -> None:
-    for table in ("job", "jobevent", "shard", "worker", "user"):
+    for table in ("job", "schedule", "jobevent", "shard", "worker", "user"):
         assert signed_in.get(f"/admin/sessions_app/{table}/").status_code == 200
     answer: Any = signed_in.get(f"/admin/sessions_app/job/{gallery['hostile'].pk}/change/")
     assert answer.status_code == 200
