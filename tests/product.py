@@ -196,6 +196,16 @@ class Product:
 
     def start(self, workers: int = 2, *, no_login: bool = True, script: bool = False) -> None:
         """Start everything and return when all is up; with `script` by script/server, else by `manage.py serve`."""
+        offset = self.launch(workers, no_login=no_login, script=script)
+        assert self.process is not None
+        deadline = time.monotonic() + READY_S
+        while "\nReady.\n" not in "\n" + self.printed(offset):
+            is_late = self.process.poll() is not None or time.monotonic() > deadline
+            assert not is_late, f"not ready:\n{self.printed(offset)}"
+            time.sleep(0.02)
+
+    def launch(self, workers: int = 2, *, no_login: bool = True, script: bool = False) -> int:
+        """Start everything without waiting for it; gives where in what is printed this start begins."""
         if not script:
             self.migrate()
         command = ["script/server"] if script else [sys.executable, "manage.py", "serve"]
@@ -210,11 +220,7 @@ class Product:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + READY_S
-        while "\nReady.\n" not in "\n" + self.printed(offset):
-            is_late = self.process.poll() is not None or time.monotonic() > deadline
-            assert not is_late, f"not ready:\n{self.printed(offset)}"
-            time.sleep(0.02)
+        return offset
 
     def stop(self) -> None:
         """End everything in order, and print what was printed, which pytest shows when a test failed."""

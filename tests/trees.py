@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,12 @@ def digest(root: Path) -> dict[str, bytes | str | None]:
         else:
             found[name] = None if path.is_dir() else path.read_bytes()
     return found
+
+
+def differences(source: Path, destination: Path) -> str:
+    """What rsync would have to do to make them equal, by content, mode, mtime and links, of folders too."""
+    command = ["rsync", "-rlptniH", "--checksum", "--delete", f"{source}/", f"{destination}/"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _copy_folder(source: Path, destination: Path) -> None:

@@ -1,6 +1,5 @@
 """The whole product against a server that gives SFTP and no shell, as many hosts do."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -71,12 +70,6 @@ def sftp_on(host: OpenSshServer, root: Path) -> Json:
 def local(root: Path) -> Json:
     """The Conn object of a folder of this machine."""
     return {"protocol": "local", "root_path": str(root)}
-
-
-def differences(source: Path, destination: Path) -> str:
-    """What rsync would have to do to make them equal, by content, mode, mtime and links, of folders too."""
-    command = ["rsync", "-rlptniH", "--checksum", "--delete", f"{source}/", f"{destination}/"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def submit(product: Product, path: str, body: Json, **headers: str) -> str:

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from tests.acceptance.conftest import differences, local, log_of, sftp_on, submit
+from tests.acceptance.conftest import local, log_of, sftp_on, submit
 from tests.product import until
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 SIZE = 2**27
 

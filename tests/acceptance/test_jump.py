@@ -8,11 +8,11 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tests.acceptance.conftest import differences, local, log_of, sftp_on, submit
+from tests.acceptance.conftest import local, log_of, sftp_on, submit
 from tests.acceptance.test_move import move
 from tests.product import Product
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 Json = dict[str, Any]
 CANARY = "canary-of-the-jump-host"

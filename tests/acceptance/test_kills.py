@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.conftest import differences, local, submit
+from tests.acceptance.conftest import local, submit
 from tests.product import Product, until
 from tests.servers.openssh import OpenSshServer
+from tests.trees import differences
 
 CHECKPOINT_FILES = 1000
 """The most files of a shard between two checkpoints."""

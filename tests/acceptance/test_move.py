@@ -16,11 +16,10 @@ import asyncssh
 import psutil
 import pytest
 
-from tests.acceptance.conftest import differences
 from tests.product import ROOT, Product, until
 from tests.servers.agent import ssh_agent
 from tests.servers.faulty import beside, faulty
-from tests.trees import digest, small_tree
+from tests.trees import differences, digest, small_tree
 
 CANARY = "canary-61c2"
 MOVE = [sys.executable, "manage.py", "move"]

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import asyncssh
 
-from tests.acceptance.conftest import differences, local, log_of, sftp_on, submit
+from tests.acceptance.conftest import local, log_of, sftp_on, submit
 from tests.product import Product
 from tests.servers.faulty import LetsEverybodyIn, beside, faulty
 from tests.servers.openssh import OpenSshServer
-from tests.trees import digest, small_tree
+from tests.trees import differences, digest, small_tree
 
 LONG_AGO = 1_500_000_000
 

@@ -7,11 +7,11 @@ import sqlite3
 import psutil
 import pytest
 
-from tests.acceptance.conftest import differences, local, sftp_on, submit
+from tests.acceptance.conftest import local, sftp_on, submit
 from tests.acceptance.test_move import move
 from tests.product import until
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 
 @pytest.fixture(scope="module")

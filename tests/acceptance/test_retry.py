@@ -3,10 +3,10 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.acceptance.conftest import differences, local, sftp_on, submit
+from tests.acceptance.conftest import local, sftp_on, submit
 from tests.product import until
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 
 def retried(product, job_id, *statuses):

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from tests.acceptance.conftest import differences, local, submit
+from tests.acceptance.conftest import local, submit
 from tests.product import until
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 
 @pytest.fixture

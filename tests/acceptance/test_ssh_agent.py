@@ -7,12 +7,12 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tests.acceptance.conftest import differences, local, submit
+from tests.acceptance.conftest import local, submit
 from tests.acceptance.test_move import Terminal, move
 from tests.product import Product, until
 from tests.servers.agent import SshAgent, ssh_agent
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_bootstrap_without_python_says_what_is_needed(tmp_path):
     assert "Haulier needs Python 3.11 or newer" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "server", "test", "check", "bench", "screenshots"])
+@pytest.mark.parametrize("name", ["bootstrap", "server", "test", "check", "bench", "killtest", "screenshots"])
 def test_every_script_has_a_help_that_says_what_it_does(name, tmp_path):
     done = run(ROOT / "script" / name, "--help", folder=tmp_path)
     assert done.returncode == 0
