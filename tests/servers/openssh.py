@@ -163,6 +163,9 @@ class OpenSshServer:
             "MaxSessions 1000",
             "MaxAuthTries 20",
             "PrintMotd no",
+            # At the first level bash would read the .bashrc of whoever runs the tests, which may do anything: pyenv's
+            # takes a lock, and keeps it for ever when a test kills the connection meanwhile.
+            "SetEnv SHLVL=1",
             f"Subsystem sftp {self._sftp}",
             *self._config,
         ]
