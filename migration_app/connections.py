@@ -20,7 +20,7 @@ from migration_app.storages.base import Entry, FolderListing, Kind, Storage, Tra
 from migration_app.storages.errors import StorageError
 from migration_app.visits import visit
 from sessions_app.fields import validated
-from sessions_app.models import Job, User
+from sessions_app.models import Job, Schedule, User
 from sessions_app.problems import Conflict
 from sessions_app.serializers import instant
 from sessions_app.states import ACTIVE
@@ -111,6 +111,16 @@ def jobs_using(stored: Endpoint) -> int:
     """How many jobs that are not finished use a connection."""
     is_side = Q(endpoints__connection=stored) | Q(endpoints__options__jump__connection=stored.pk)
     return Job.objects.filter(is_side, status__in=ACTIVE).distinct().count()
+
+
+def schedules_using(stored: Endpoint) -> list[Schedule]:
+    """The schedules whose runs use a connection."""
+    number = str(stored.pk)
+    is_side = Q()
+    for side in ("server_config", "source_config", "dest_config"):
+        is_side |= Q(**{f"request__{side}__connection": number})
+        is_side |= Q(**{f"request__{side}__jump__connection": number})
+    return list(Schedule.objects.filter(is_side, owner=stored.owner))
 
 
 def _refuse_in_use(stored: Endpoint, what: str) -> None:

@@ -29,6 +29,8 @@ MISSED_AFTER = timedelta(minutes=5)
 """A run that starts later than this after its time was missed; a restart is no reason to leave one out."""
 MOST_AT_ONCE = 100
 """Submitted in one pass: a worker has more to do."""
+AFTER_FAILURE = timedelta(hours=1)
+"""When a schedule is tried again whose next time cannot be told."""
 MOST_SCHEDULES = 500
 """Of one person."""
 SHOWN_RUNS = 5
@@ -299,9 +301,16 @@ def _note(number: int, **fields: Any) -> None:
 def _give_up(number: int, now: datetime) -> None:
     """After an error of ours: it is told, and the schedule tries again at its next time."""
     error = "Haulier itself failed to start it; the server's log has the details."
-    with transaction.atomic():
-        if _win(number, now) is not None:
-            _note(number, last_error=error, last_error_at=now)
+    schedule = Schedule.objects.filter(pk=number, next_run_at__lte=now).first()
+    if schedule is None:
+        return
+    try:
+        next_run_at = timetable_of(schedule).after(now)
+    except (BadCron, BadZone):
+        # What was known when it was stored is not known here.
+        next_run_at = now + AFTER_FAILURE
+    mine = Schedule.objects.filter(pk=number, next_run_at=schedule.next_run_at)
+    mine.update(next_run_at=next_run_at, last_error=error, last_error_at=now)
 
 
 def _meta_of(schedule: Schedule, due: Due) -> RequestMeta:

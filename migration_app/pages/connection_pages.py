@@ -64,6 +64,7 @@ def connection(request: SignedRequest, number: int) -> HttpResponse:
         "asked_key": _asked_key(stored),
         "changed_key": _changed_key(stored),
         "jobs": connections.jobs_using(stored),
+        "schedules": connections.schedules_using(stored),
     }
     return render(request, "pages/stored_connection.html", context)
 
@@ -207,7 +208,11 @@ def delete_connection(request: SignedRequest, number: int) -> HttpResponse:
     """Ask, then delete a connection that no unfinished job uses."""
     stored = _stored(request, number)
     if request.method != "POST":
-        context = {"stored": stored, "jobs": connections.jobs_using(stored)}
+        context = {
+            "stored": stored,
+            "jobs": connections.jobs_using(stored),
+            "schedules": connections.schedules_using(stored),
+        }
         return render(request, "pages/delete_connection.html", context)
     try:
         connections.delete(stored)

@@ -9,9 +9,10 @@ from migration_app.pages.frame import SignedRequest
 from migration_app.pages.new_job import JobForm, ScanForm, TransferForm
 from migration_app.pages.when import USUAL, CronForm
 from sessions_app import schedules
+from sessions_app.fields import validated
 from sessions_app.models import Schedule
 from sessions_app.problems import flatten
-from sessions_app.submitters import submitter_of
+from sessions_app.submitters import CannotSubmit, submitter_of
 from sessions_app.timetable import zone_names
 
 Json = dict[str, Any]
@@ -53,11 +54,22 @@ class ScheduleForm(JobForm):
         mine = f"&schedule={self.schedule.pk}" if self.schedule is not None else ""
         return super().kept() + mine
 
+    def data(self) -> Json:
+        """See `JobForm`; what the form has no field for stays as it is stored."""
+        data = super().data()
+        if self.schedule is None:
+            return data
+        return {name: one for name, one in self.schedule.request.items() if name not in data} | data
+
     def _is_stored(self, data: Json) -> bool:
-        if self.schedule is None or self.schedule.type != self.job_type:
+        if self.schedule is None:
             return False
-        stored = submitter_of(self.job_type).restore(schedules.kept_of(self.schedule))
-        return _without_keys(data) == _without_keys(stored)
+        try:
+            kept = submitter_of(self.job_type).restore(schedules.kept_of(self.schedule))
+            stored = validated(self.serializer, self._request.user, kept)
+        except (CannotSubmit, ValidationError):
+            return False
+        return _without_keys(validated(self.serializer, self._request.user, data)) == _without_keys(stored)
 
     def _make(self, data: Json) -> str:
         """Store the schedule; the page of all. Raises ValidationError."""

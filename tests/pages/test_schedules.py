@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import BrowserContext, Page, expect
@@ -192,6 +193,74 @@ def test_other_times_need_no_server_and_lose_nothing(
     found = Schedule.objects.get()
     assert (found.name, found.cron, found.on_overlap) == ("Later", "0 4 * * *", "queue")
     assert (found.request, held(found)) == (schedule.request, held(schedule))
+
+
+def test_what_the_form_has_no_field_for_stays(signed_in: Client, owner: User, unreachable: None) -> None:
+    source = {"protocol": "sftp", "host": "example.org", "username": "www", "root_path": "/srv"}
+    job = {
+        "type": "transfer",
+        "source_config": source | {"password": "hunter2", "jump": "me@bastion.example.org:22"},
+        "dest_config": {"protocol": "local", "root_path": "/srv/copy"},
+        "exclusions": [{"pattern": "/cache", "type": "glob"}],
+        "enable_resume": False,
+        "transfers": 8,
+    }
+    schedule = schedules.create(owner, {"cron": "0 3 * * *", "job": job})
+    path = f"/schedules/{schedule.pk}/edit"
+    page = signed_in.get(path)
+    # What is typed into the same form as it stands.
+    fields = nightly(exclusions="/cache", name="Renamed") | {
+        f"{FROM}-password": "",
+        f"{FROM}-jump": "me@bastion.example.org:22",
+        "draft": draft_of(page),
+    }
+    answer = signed_in.post(path, fields)
+    assert answer.status_code == 302, text_of(answer)
+    found = Schedule.objects.get()
+    assert (found.name, found.request, held(found)) == ("Renamed", schedule.request, held(schedule))
+
+
+def test_changed_job_keeps_what_the_form_has_no_field_for(signed_in: Client, owner: User) -> None:
+    job = {"type": "scan", "server_config": {"protocol": "local", "root_path": "/srv"}, "max_depth": 3}
+    schedule = schedules.create(owner, {"cron": "0 3 * * *", "job": job})
+    Schedule.objects.filter(pk=schedule.pk).update(request=schedule.request | {"later": True})
+    prefix = "new-scheduled-scan"
+    fields = {"protocol": "local", "root_path": "/srv/other"}
+    body = {f"{prefix}-server_config-{name}": value for name, value in fields.items()}
+    body |= {f"{prefix}-cron": "0 4 * * *", f"{prefix}-timezone": "UTC", f"{prefix}-max_depth": "2"}
+    answer = signed_in.post(f"/schedules/{schedule.pk}/edit", body)
+    # A field of a version to come is refused, not lost.
+    assert answer.status_code == 400
+    assert "later: This field is not known." in text_of(answer)
+    Schedule.objects.filter(pk=schedule.pk).update(request=schedule.request)
+    assert signed_in.post(f"/schedules/{schedule.pk}/edit", body).status_code == 302
+    found = Schedule.objects.get()
+    assert (found.request["server_config"]["root_path"], found.request["max_depth"]) == ("/srv/other", 2)
+
+
+def test_lost_key_is_told_in_the_form(signed_in: Client, seen: None, settings: Any) -> None:
+    schedule = stored(signed_in)
+    settings.SECRETS_KEYS = [Fernet.generate_key().decode()]
+    path = f"/schedules/{schedule.pk}/edit"
+    assert "its encryption key is gone" in text_of(signed_in.get(path))
+    assert signed_in.post(path, nightly()).status_code == 302
+    assert held(Schedule.objects.get()) == {"source_config.password": "hunter2"}
+
+
+def test_connection_names_the_schedules_that_use_it(signed_in: Client, owner: User, seen: None) -> None:
+    web = {"protocol": "sftp", "host": "example.org", "username": "www", "password": "x", "root_path": "/"}
+    connection = connections.create(owner, web | {"name": "web"})
+    other = connections.create(owner, web | {"name": "other"})
+    source = {"connection": str(connection.pk), "root_path": "/srv"}
+    body = {"name": "Nightly", "cron": "0 3 * * *", "job": {"type": "scan", "server_config": source}}
+    schedules.create(owner, body)
+    assert ", 1 schedule</dd>" in text_of(signed_in.get(f"/connections/{connection.pk}"))
+    assert "will start nothing any more" in text_of(signed_in.get(f"/connections/{connection.pk}/delete"))
+    assert "Nightly" not in text_of(signed_in.get(f"/connections/{other.pk}/delete"))
+    assert "web:/srv" in text_of(signed_in.get("/schedules"))
+    connections.delete(connection)
+    assert "(deleted):/srv" in text_of(signed_in.get("/schedules"))
+    assert signed_in.get(f"/schedules/{Schedule.objects.get().pk}/edit").status_code == 200
 
 
 def test_other_server_needs_its_own_secret(signed_in: Client, seen: None) -> None:

@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from sessions_app import accounts, claims, control, delivery, jobs, schedules, transitions
+from sessions_app.checks import check_submitters
 from sessions_app.models import Job, Schedule, Shard, User
 from sessions_app.runners import Outcome
 from sessions_app.states import JobStatus
@@ -317,6 +318,28 @@ def test_what_cannot_be_submitted_is_told_and_tried_again(made, api, job, said):
     assert schedule.jobs.count() == 1
     found = api.get(f"/api/schedules/{schedule.pk}").json()
     assert (found["last_error"], found["last_error_at"]) == (None, None)
+
+
+def test_zone_that_is_not_known_here_stops_no_other_schedule(made):
+    lost, other = made(), made()
+    Schedule.objects.filter(pk=lost.pk).update(timezone="Mars/Olympus")
+    schedules.submit_due()
+    assert Job.objects.get().schedule == other
+    found = read(lost)
+    assert found.next_run_at > timezone.now()
+    assert found.last_error.startswith("Haulier itself failed")
+
+
+@pytest.mark.parametrize(
+    ("submitter", "number"),
+    [
+        ("tests.sessions.nowhere.DemoSubmitter", "sessions_app.E003"),
+        ("tests.sessions.demo_runner.DemoSubmitter", "sessions_app.E004"),
+    ],
+)
+def test_submitter_that_does_not_fit_is_noticed_at_the_start(settings, submitter, number):
+    settings.JOB_SUBMITTERS = {"other": submitter}
+    assert [found.id for found in check_submitters()] == [number]
 
 
 def test_more_than_one_pass_takes_are_not_lost(made, monkeypatch):
