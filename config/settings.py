@@ -42,10 +42,11 @@ JOB_RUNNERS = {
     "transfer": "migration_app.runners.transfer.TransferRunner",
     "verify": "migration_app.runners.verify.VerifyRunner",
 }
-# The types that are asked for by `POST /api/sessions` and schedules.
+# What `POST /api/sessions` and schedules do with a request of each type.
 JOB_SUBMITTERS = {
     "scan": "migration_app.submitters.ScanSubmitter",
     "transfer": "migration_app.submitters.TransferSubmitter",
+    "verify": "migration_app.submitters.VerifySubmitter",
 }
 
 INSTALLED_APPS = [

@@ -7,6 +7,7 @@ unless it stands at the value that changes nothing.
 import posixpath
 import re
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
@@ -16,7 +17,7 @@ from migration_app.engine.filters import parse_filter
 from migration_app.models import Endpoint
 from migration_app.paths import path_meant, path_text
 from sessions_app.fields import MOST, Amount, StrictSerializer, Switch, Text, Whole
-from sessions_app.models import User
+from sessions_app.models import Job, User
 
 Json = dict[str, Any]
 
@@ -403,3 +404,19 @@ class TransferRequestSerializer(StrictSerializer):
         if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
             raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
         return attrs
+
+
+class VerifyRequestSerializer(StrictSerializer):
+    """A verification; the validated form has the transfer itself as `parent`."""
+
+    parent = Text(max_length=36)  # type: ignore[assignment] # REST framework takes it into `fields`
+
+    def validate_parent(self, value: str) -> Job:
+        """One of this person's jobs."""
+        try:
+            found = Job.objects.owned_by(self.context["user"]).filter(pk=UUID(value)).first()
+        except ValueError:
+            found = None
+        if found is None:
+            raise serializers.ValidationError("You have no session of this id.")
+        return found

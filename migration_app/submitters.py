@@ -1,4 +1,4 @@
-"""Requests of scans and transfers, submitted at once or kept to be submitted later."""
+"""Requests of scans, transfers and verifications, submitted at once or kept to be submitted later."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -6,10 +6,16 @@ from typing import Any, ClassVar
 from rest_framework.exceptions import ValidationError
 
 from migration_app import endpoints, secrets
-from migration_app.serializers import ScanRequestSerializer, TransferRequestSerializer, jump_of_text
-from migration_app.submission import place_of, submit_scan, submit_transfer
+from migration_app.serializers import (
+    ScanRequestSerializer,
+    TransferRequestSerializer,
+    VerifyRequestSerializer,
+    jump_of_text,
+)
+from migration_app.submission import CannotVerify, place_of, submit_scan, submit_transfer, submit_verify
 from sessions_app.fields import StrictSerializer, validated
 from sessions_app.models import Job, User
+from sessions_app.problems import Conflict
 from sessions_app.submitters import CannotSubmit, KeptRequest, RequestMeta, Submitter
 
 Json = dict[str, Any]
@@ -122,3 +128,30 @@ class TransferSubmitter(MigrationSubmitter):
     sides = ("source_config", "dest_config")
     serializer = TransferRequestSerializer
     start = staticmethod(submit_transfer)
+
+
+class VerifySubmitter(Submitter):
+    """Verifications: `parent` is the transfer that is compared once more."""
+
+    type = "verify"
+
+    def submit(self, user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool]:
+        """See `Submitter`. Raises Conflict for a transfer that cannot be verified now."""
+        transfer: Job = validated(VerifyRequestSerializer, user, data)["parent"]
+        try:
+            return submit_verify(user, transfer, meta)
+        except CannotVerify as error:
+            raise Conflict(str(error), job_status=error.status) from error
+
+    def keep(self, user: User, data: Any, earlier: KeptRequest | None) -> KeptRequest:
+        """Raises ValidationError: a verification belongs to one run of a transfer."""
+        reason = "A verification is of one run; schedule the transfer, with verify_after_transfer."
+        raise ValidationError({"type": [reason]})
+
+    def restore(self, kept: KeptRequest) -> Json:
+        """See `Submitter`."""
+        return kept.request
+
+    def shown(self, kept: KeptRequest) -> Json:
+        """See `Submitter`."""
+        return kept.request

@@ -177,6 +177,7 @@ def test_nothing_is_left_of_a_deleted_schedule(api: Client, stored: Json) -> Non
         ),
         ({"type": "scan", "server_config": {"connection": "1"}}, "job.server_config.connection"),
         ({"type": "plan"}, "job.type"),
+        ({"type": "verify", "parent": "x"}, "job.type"),
     ],
 )
 def test_request_that_means_nothing_is_refused_by_name(post: Post, job: Json, name: str) -> None:
@@ -197,6 +198,21 @@ def test_session_of_a_type_is_the_same_as_by_its_own_address(post: Post) -> None
         assert "run_at" in post(path, body).json()["fields"]
     answer = post("/api/sessions", {"type": "scan", "server_config": LOCAL, "odd": 1})
     assert (answer.status_code, list(answer.json()["fields"])) == (400, ["odd"])
+
+
+def test_verification_is_asked_for_by_its_transfer(post: Post) -> None:
+    transfer = post("/api/transfer", {"source_config": SFTP, "dest_config": LOCAL}).json()["id"]
+    body = {"type": "verify", "parent": transfer}
+    answer = post("/api/sessions", body)
+    assert (answer.status_code, answer.json()["status"]) == (409, "pending")
+    Job.objects.filter(pk=transfer).update(status="completed")
+    answer = post("/api/sessions", body)
+    assert (answer.status_code, answer.json()["type"]) == (201, "verify")
+    assert answer.json()["parent"] == transfer
+    for parent in ("x", "", None, 5, "1b4f0c11-0000-4000-8000-000000000000"):
+        answer = post("/api/sessions", body | {"parent": parent})
+        assert (answer.status_code, list(answer.json()["fields"])) == (400, ["parent"])
+    assert list(post("/api/sessions", body | {"odd": 1}).json()["fields"]) == ["odd"]
 
 
 def test_operator_schedules_nothing_on_this_machine(owner: User, post: Post) -> None:
