@@ -316,6 +316,7 @@ def test_schedules_of_somebody_else_do_not_exist(client: Client, signed_in: Clie
     assert "Nightly" not in text_of(client.get("/schedules"))
     for path in ("edit", "delete"):
         assert client.get(f"/schedules/{schedule.pk}/{path}").status_code == 404
+    assert client.get(f"/schedules/{10**30}/edit").status_code == 404
     for path in ("edit", "delete", "pause", "go-on"):
         assert client.post(f"/schedules/{schedule.pk}/{path}").status_code == 404
     assert client.get(f"/schedules/new/transfer?schedule={schedule.pk}").status_code == 404
@@ -413,3 +414,27 @@ def test_schedule_is_made_of_a_job_in_a_browser(
     page.get_by_role("button", name="Delete the schedule").click()
     expect(page.get_by_text("There is no schedule yet.")).to_be_visible()
     assert product.get("/api/schedules").body == []
+
+
+_DUE = """
+import django; django.setup()
+from django.utils import timezone
+from sessions_app.models import Schedule
+Schedule.objects.update(next_run_at=timezone.now())
+"""
+
+
+@pytest.mark.slow
+def test_run_that_starts_is_seen_without_loading_the_page_again(
+    product: Product, yard: Yard, page: Page
+) -> None:
+    source = {"protocol": "local", "root_path": str(small_tree(yard.folder / "site"))}
+    body = {"name": "Nightly", "cron": "0 3 1 1 *", "job": {"type": "scan", "server_config": source}}
+    schedule = product.post("/api/schedules", body).body["id"]
+    page.goto(f"{product.url}/schedules")
+    expect(page.get_by_text("None yet")).to_be_visible()
+    expect(page.locator("#link")).to_have_text("Live")
+    product.python("-c", _DUE)
+    expect(page.locator(".schedule .completed")).to_have_text("Completed")
+    expect(page.get_by_text("None yet")).to_have_count(0)
+    product.delete(f"/api/schedules/{schedule}")
