@@ -18,12 +18,12 @@ from migration_app.cms import systems
 from migration_app.probing import probe
 from migration_app.submission import CannotVerify, submit_scan, submit_transfer, submit_verify
 from sessions_app import listing
+from sessions_app.answers import job_answer
 from sessions_app.audience import job_channel
 from sessions_app.gate import StreamGrant, grant_stream
 from sessions_app.jobs import IdempotencyConflict
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, refuse_fields
-from sessions_app.serializers import job_json
 from sessions_app.submitters import RequestMeta
 
 
@@ -35,13 +35,13 @@ class SubmitViewSet(viewsets.ViewSet):
     def submit(self, request: Request) -> Response:
         """202 and the job; 200 for one that the same Idempotency-Key made before."""
         job, is_new = self._start(request)
-        return Response(job_json(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
+        return Response(job_answer(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
 
     def stream(self, request: Request) -> Response:
         """The same job as server-sent events in the first clients' form. It outlives the connection."""
         job, _ = self._start(request)
         grant_stream(request, StreamGrant(channel=job_channel(job.pk), after=0, style="progress"))
-        return Response(job_json(job), headers={"X-Job-ID": str(job.pk)})
+        return Response(job_answer(job), headers={"X-Job-ID": str(job.pk)})
 
     def _start(self, request: Request) -> tuple[Job, bool]:
         user: Any = request.user
@@ -77,7 +77,7 @@ class VerifyView(APIView):
             raise Conflict(str(error), job_status=error.status) from error
         except IdempotencyConflict as error:
             raise Conflict(str(error)) from error
-        return Response(job_json(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
+        return Response(job_answer(job), status=202 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
 
 
 class FilesView(APIView):

@@ -145,6 +145,7 @@ def connection_json(stored: Endpoint) -> Json:
     found: Json = {
         "id": str(stored.pk),
         "name": stored.name,
+        **({} if stored.protocol == "local" else {"max_connections": endpoints.MOST_CONNECTIONS}),
         **endpoints.fields(stored),
         **dict.fromkeys(endpoints.SECRETS, ""),
         "secrets_stored": sorted(secrets.unseal_or_nothing(stored.sealed)),

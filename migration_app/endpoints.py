@@ -18,6 +18,8 @@ from sessions_app.models import Job, User
 Json = dict[str, Any]
 
 DEFAULT_PORTS = {"sftp": 22}
+MOST_CONNECTIONS = 4
+"""To one server at once, where no setting says another number."""
 SECRETS = ("password", "ssh_key", "passphrase")
 JUMP = "jump_"
 """Stands before the names of a jump host's secrets where they are sealed with those of the server behind it."""
@@ -40,7 +42,7 @@ def store(job: Job, config: Json) -> Endpoint:
 
 def unsaved(owner_id: int, config: Json) -> Endpoint:
     """The endpoint of a validated request, not written yet."""
-    options = {"host_key": config["host_key"]} if config.get("host_key") else {}
+    options = {name: config[name] for name in ("host_key", "max_connections") if config.get(name)}
     if jump := config.get("jump"):
         options["jump"] = {name: value for name, value in jump.items() if value and name not in SECRETS}
     return Endpoint(
@@ -244,8 +246,9 @@ def fields(stored: Endpoint) -> Json:
         "username": stored.username,
         "root_path": stored.root_path,
     }
-    if stored.options.get("host_key"):
-        found["host_key"] = stored.options["host_key"]
+    for name in ("host_key", "max_connections"):
+        if stored.options.get(name):
+            found[name] = stored.options[name]
     if stored.options.get("jump"):
         found["jump"] = _public_jump(stored.options["jump"])
     return found
@@ -262,6 +265,31 @@ def claim_key(config: Json) -> str:
         # Behind a jump host, that host itself is meant.
         host = config["jump"]["host"].lower() if "jump" in config else "localhost"
     return f"{protocol}://{'localhost' if is_loopback(host) else host}:{port}"
+
+
+def server_key(endpoint: Endpoint) -> str:
+    """Which server an endpoint connects to, whoever signs in there: by it connections are counted."""
+    jump = jump_of(endpoint)
+    return _server_key(endpoint.protocol, endpoint.host, endpoint.port, jump.host if jump is not None else "")
+
+
+def address_key(address: base.Address) -> str:
+    """The `server_key` of an address."""
+    return _server_key(
+        address.protocol, address.host, address.port, address.jump.host if address.jump else ""
+    )
+
+
+def _server_key(protocol: str, host: str, port: int, jump: str) -> str:
+    protocol, host, port, _ = account_of(protocol, host, port, "")
+    # The same name may well be another server behind a jump host.
+    return f"{protocol}://{host}:{port}" + (f" through {jump.lower()}" if jump else "")
+
+
+def most_connections(endpoint: Endpoint) -> int:
+    """How many connections to its server all jobs together may have open."""
+    chosen = endpoint if endpoint.connection is None else endpoint.connection
+    return int(chosen.options.get("max_connections", MOST_CONNECTIONS))
 
 
 @dataclass(frozen=True, slots=True)

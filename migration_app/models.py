@@ -35,7 +35,8 @@ class Endpoint(models.Model):
     username = models.CharField(max_length=255, blank=True)
     options = models.JSONField(default=dict)
     """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands, and `jump`, the
-    server to go through (host, port, username, host_key, or the id of a stored `connection`).
+    server to go through (host, port, username, host_key, or the id of a stored `connection`). `max_connections`: how
+    many all jobs together may have open, where that is not the usual number.
     Of a destination where no mtimes can be set: `keeps_no_times_in`, the folder."""
     sealed = models.TextField(blank=True)
     """The secrets as one token of `secrets.seal`; empty when there are none."""
@@ -71,6 +72,22 @@ class Endpoint(models.Model):
         """Host and port for people; the port is left out where it is the usual one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port in (0, 22) else f"{host}:{self.port}"
+
+
+class ServerLoad(models.Model):
+    """Who has connections open to a server, and who waits for one; see `runners.slots`."""
+
+    key = models.CharField(primary_key=True, max_length=600)
+    """As in `sftp://host:22`."""
+    holders = models.JSONField(default=dict)
+    """How many connections each worker has, by its id."""
+    waiting = models.JSONField(default=dict)
+    """Jobs that wait, by their id: since when, and when they asked last, in seconds since 1970."""
+    served = models.JSONField(default=dict)
+    """Jobs whose turn it is: since when they had waited, and when it began."""
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class HostKey(models.Model):

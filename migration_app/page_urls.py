@@ -51,6 +51,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/resume", job_pages.resume, name="resume-job"),
     path("jobs/<uuid:job_id>/retry", job_pages.retry, name="retry-job"),
     path("jobs/<uuid:job_id>/cancel", job_pages.cancel, name="cancel-job"),
+    path("jobs/<uuid:job_id>/change", job_pages.change, name="change-job"),
     path("jobs/<uuid:job_id>/again", history.again, name="again"),
     path("jobs/<uuid:job_id>/delete", job_pages.delete_job, name="delete-job"),
 ]

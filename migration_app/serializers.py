@@ -174,6 +174,7 @@ class ConnSerializer(ServerSerializer):
     protocol = Text()
     root_path = Text(max_length=LONGEST_PATH)
     jump = JumpField(default=dict)
+    max_connections = Whole(required=False, min_value=1, max_value=64)
     bucket = NotYet("")
     region = NotYet("")
     endpoint_url = NotYet("")
@@ -246,6 +247,8 @@ class ConnSerializer(ServerSerializer):
             raise serializers.ValidationError({"protocol": ["Only owners may use folders of this machine."]})
         if refusal := endpoints.local_refusal(attrs["root_path"]):
             raise serializers.ValidationError({"root_path": [refusal]})
+        if "max_connections" in attrs:
+            raise serializers.ValidationError({"max_connections": ["A local folder needs no connection."]})
         nothing = dict.fromkeys(("host", "username", "password", "ssh_key", "passphrase", "host_key"), "")
         return attrs | nothing | {"port": 0}
 

@@ -6,9 +6,9 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from sessions_app import events, transitions
+from sessions_app import transitions
 from sessions_app.models import Chore, Job, JobClaim
-from sessions_app.runners import Claim, NewEvent
+from sessions_app.runners import Claim
 from sessions_app.states import JobStatus
 
 _SCHEDULE = "schedule"
@@ -31,14 +31,19 @@ def of_schedule(schedule_id: int | None) -> list[Claim]:
     return [Claim(_SCHEDULE, f"/{schedule_id}")] if schedule_id is not None else []
 
 
+def lock() -> None:
+    """Let no other job begin until the caller's transaction has ended."""
+    row, _ = Chore.objects.get_or_create(name="claims", defaults={"next_at": timezone.now()})
+    Chore.objects.filter(pk=row.pk).update(next_at=timezone.now())
+
+
 def start(job_id: UUID, *, reason: str = "") -> bool:
     """Move a pending or paused job to running unless another holds an overlapping tree; False when it must wait.
 
     Runs in the caller's transaction, which holds one lock for all jobs until it ends.
     """
     with transaction.atomic():
-        lock, _ = Chore.objects.get_or_create(name="claims", defaults={"next_at": timezone.now()})
-        Chore.objects.filter(pk=lock.pk).update(next_at=timezone.now())
+        lock()
         held = _held_from(job_id)
         if held is None:
             transitions.move(job_id, JobStatus.RUNNING, reason=reason)
@@ -57,15 +62,17 @@ def _held_from(job_id: UUID) -> JobClaim | None:
     return None
 
 
+def is_held(job_id: UUID) -> bool:
+    """Whether another job holds a tree that overlaps those of this one."""
+    return _held_from(job_id) is not None
+
+
 def _tell(job_id: UUID, held: JobClaim) -> None:
     holder = held.job
-    owner_id, progress = Job.objects.values_list("owner_id", "progress").get(pk=job_id)
+    owner_id = Job.objects.values_list("owner_id", flat=True).get(pk=job_id)
     # Only the owner of both may know which job it is.
     name = f"session {holder.id}" if holder.owner_id == owner_id else "another job"
     why = (
         "the run before of the same schedule" if held.key == _SCHEDULE else "which writes to the same folder"
     )
-    sentence = f"Waits for {name}, {why}."
-    if (progress or {}).get("message") != sentence:
-        transitions.refresh_progress(job_id, waiting_for=sentence)
-        events.append(job_id, [NewEvent("log", {"level": "info", "message": sentence})])
+    transitions.say_waiting(job_id, f"Waits for {name}, {why}.", is_logged=True)

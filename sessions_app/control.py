@@ -30,7 +30,7 @@ def pause(job_id: UUID, by: str = "") -> None:
     execution.settle_within(execution.settle_pause, job_id, PAUSE_WAIT_S)
     # It may have ended in the same moment, which is better.
     _raise_unless(Job.objects.filter(pk=job_id, status=JobStatus.PAUSED).exists(), job_id, JobStatus.PAUSED)
-    delivery.queue_blocked()
+    delivery.queue_pending()
 
 
 def resume(job_id: UUID, by: str = "") -> None:
@@ -44,7 +44,7 @@ def resume(job_id: UUID, by: str = "") -> None:
         events.tell_who(job_id, "Resumption", by)
         transitions.move(job_id, JobStatus.RUNNING if job.started_at else JobStatus.PENDING)
     delivery.queue_waiting(job_id)
-    delivery.queue_blocked()
+    delivery.queue_pending()
 
 
 def retry(job_id: UUID, by: str = "") -> None:

@@ -3,18 +3,16 @@
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 from django_tasks import TaskResultStatus, task
 from django_tasks.base import TaskContext
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import execution
+from sessions_app import execution, turns
 from sessions_app.models import Job, Shard, Worker
+from sessions_app.presence import INTERACTIVE_QUEUE, WORK_QUEUE
 from sessions_app.states import Desired, JobStatus, ShardKind, ShardState
-
-INTERACTIVE_QUEUE = "prepare"
-"""What a person waits for; a worker is kept for it alone."""
-WORK_QUEUE = "work"
 
 
 @task(queue_name=WORK_QUEUE, takes_context=True)
@@ -23,48 +21,62 @@ def run_shard(context: TaskContext, shard_id: int, attempt: int) -> None:
     worker_id = context.task_result.worker_ids[-1]
     ended = execution.run(shard_id, attempt, worker_id=worker_id, queue_waiting=queue_waiting)
     if ended:
-        queue_blocked()
+        queue_pending()
 
 
-def enqueue(shard: Shard) -> bool:
-    """Queue a waiting shard with its message, in one transaction; False when it moved meanwhile."""
-    queue = INTERACTIVE_QUEUE if shard.kind == ShardKind.PREPARE else WORK_QUEUE
+def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
+    """Queue a waiting shard with its message, in one transaction; False when it moved meanwhile.
+
+    First comes what people wait for, then what ends a job, then the first work of a job, which `is_first` says, and
+    within each the job of the higher priority.
+    """
+    job_type, job_priority = Job.objects.values_list("type", "priority").get(pk=shard.job_id)
+    is_waited_for = shard.kind == ShardKind.PREPARE or turns.is_waited_for(job_type)
+    queue = INTERACTIVE_QUEUE if is_waited_for else WORK_QUEUE
+    urgency = 75 if is_waited_for else 50 if shard.kind == ShardKind.FINISH else 25 if is_first else 0
+    # Numbers from -100 to 100 are allowed.
+    priority = urgency + job_priority // 4
     with transaction.atomic():
         rows = Shard.objects.filter(pk=shard.pk, attempt=shard.attempt, state=ShardState.WAITING)
         if rows.update(state=ShardState.QUEUED, owner="", lease_until=None) != 1:
             return False
-        result = run_shard.using(queue_name=queue).enqueue(shard.pk, shard.attempt)
+        result = run_shard.using(queue_name=queue, priority=priority).enqueue(shard.pk, shard.attempt)
         Shard.objects.filter(pk=shard.pk).update(message=result.id)
+        if shard.kind == ShardKind.WORK:
+            Job.objects.filter(pk=shard.job_id).update(served_at=timezone.now())
     return True
 
 
+def change_priority(job_id: UUID, before: int, after: int) -> None:
+    """Have messages that wait heed their job's priority, which was changed."""
+    queued = Shard.objects.filter(job_id=job_id, state=ShardState.QUEUED).exclude(message="")
+    messages = DBTaskResult.objects.filter(pk__in=list(queued.values_list("message", flat=True)))
+    messages.filter(status=TaskResultStatus.READY).update(priority=F("priority") + after // 4 - before // 4)
+
+
 def queue_waiting(job_id: UUID) -> None:
-    """Queue what a running job has waiting: prepare and finish at once, work up to about two messages a worker.
+    """Queue what a running job has waiting: prepare and finish at once, and work as its turn comes.
 
     A job that one worker does by itself needs no message.
     """
     mine = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
-    if not mine.due().exists():
-        return
-    shards = Shard.objects.filter(job_id=job_id)
-    waiting = shards.filter(state=ShardState.WAITING)
-    for shard in waiting.exclude(kind=ShardKind.WORK):
-        enqueue(shard)
-    limit = 2 * max(1, Worker.objects.filter(queues__contains=WORK_QUEUE).count())
-    under_way = shards.filter(kind=ShardKind.WORK, state__in=(ShardState.QUEUED, ShardState.RUNNING)).count()
-    for shard in waiting.filter(kind=ShardKind.WORK).order_by("number")[: max(0, limit - under_way)]:
-        enqueue(shard)
+    if mine.due().exists():
+        waiting = Shard.objects.filter(job_id=job_id, state=ShardState.WAITING)
+        for shard in waiting.exclude(kind=ShardKind.WORK):
+            enqueue(shard)
+    queue_work()
 
 
-def queue_blocked() -> None:
-    """Queue the first shard of every pending job: the tree that it waited for may be free now, or its time has come."""
-    pending = Job.objects.due().filter(status=JobStatus.PENDING, desired=Desired.RUN, executor="")
-    blocked = Shard.objects.filter(
-        job__in=pending,
-        kind=ShardKind.PREPARE,
-        state=ShardState.WAITING,
-    )
-    for shard in blocked.order_by("job__created_at"):
+def queue_work() -> None:
+    """Queue work of running jobs, as much as the workers take next."""
+    slots = Worker.objects.filter(queues__contains=WORK_QUEUE).count()
+    for shard, is_first in turns.next_work(max(1, slots)):
+        enqueue(shard, is_first=is_first)
+
+
+def queue_pending() -> None:
+    """Queue the first shard of every pending job that may begin: when its tree is free, and its turn and time come."""
+    for shard in turns.next_jobs():
         enqueue(shard)
 
 

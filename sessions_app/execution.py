@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, transaction
+from django.utils import timezone
 
-from sessions_app import claims, events, leases, transitions
+from sessions_app import events, leases, transitions, turns
 from sessions_app.ioloop import loop_thread
 from sessions_app.leases import Lease
 from sessions_app.models import Job, Shard
 from sessions_app.runners import (
+    ComeLater,
     JobFailed,
     Json,
     LeaseLost,
@@ -49,10 +51,12 @@ class LeasedShard:
         self.job_id = lease.job_id
         self.job_type = shard.job.type
         self.owner_id = shard.job.owner_id
+        self.worker_id = shard.owner
         self.params: Json = shard.job.params
         self.number = shard.number
         self.payload: Json = shard.payload
         self.cursor = shard.cursor
+        self.note = self._saved_note = shard.note
         self.counters: dict[str, int] = dict(shard.counters)
         self.sign = StopSign(lease, self._stop, outlives_job=self.kind == ShardKind.CLEAN)
         self._queue_waiting = queue_waiting
@@ -72,12 +76,19 @@ class LeasedShard:
     ) -> None:
         """See `runners.ShardContext`."""
         save: Json = {} if cursor is _UNCHANGED else {"cursor": cursor}
+        if self.note is not self._saved_note:
+            save["note"] = self.note
         with transaction.atomic():
             # The checkpoint of a shard that was only just claimed proves nothing yet.
             self.lease.flush(counters=self.counters, keeps_deaths=not self._saved_once, **save)
             self._write(current, events, write, shards)
         self._saved_once = True
+        self._saved_note = self.note
+        if write is not None:
+            self.sign.note_progress()
         if cursor is not _UNCHANGED:
+            if cursor != self.cursor:
+                self.sign.note_progress()
             self.cursor = cursor
         if shards:
             self._queue_waiting(self.job_id)
@@ -146,6 +157,14 @@ class LeasedShard:
         """See `runners.ShardContext`."""
         return self.sign.reason == "cancel"
 
+    def has_had_its_turn(self) -> bool:
+        """See `runners.ShardContext`."""
+        return self.sign.seconds_getting_on() >= turns.SLICE_S
+
+    def give_way(self) -> None:
+        """See `runners.ShardContext`."""
+        self.sign.raise_for("turn")
+
     def on_abort(self, abort: Callable[[], None]) -> None:
         """See `runners.ShardContext`."""
         self._abort = abort
@@ -182,6 +201,8 @@ def run(
         return False
     except StopRequested:
         _release(context)
+    except ComeLater as later:
+        _put_off(context, later)
     except JobFailed as error:
         _fail(context, str(error))
     except OperationalError:
@@ -214,7 +235,7 @@ def _claim(shard_id: int, attempt: int, worker_id: str, state: ShardState) -> Le
         if status == JobStatus.PAUSED or desired == Desired.PAUSE:
             lease.flush(state=ShardState.WAITING, keeps_deaths=True)
             return None
-        if status == JobStatus.PENDING and not claims.start(lease.job_id):
+        if status == JobStatus.PENDING and not turns.begin(lease.job_id):
             lease.flush(state=ShardState.WAITING)
             return None
     return lease
@@ -260,6 +281,19 @@ def _release(context: LeasedShard) -> None:
             context.lease.flush(state=state, counters=context.counters)
     except LeaseLost:
         logger.warning("Shard %s was taken over while it stopped.", context.lease.shard_id)
+
+
+def _put_off(context: LeasedShard, later: ComeLater) -> None:
+    """Give up a shard that cannot go on now; its job comes again in a while."""
+    try:
+        with transaction.atomic():
+            context.lease.flush(state=ShardState.WAITING, counters=context.counters, note=later.note)
+            wait_until = timezone.now() + timedelta(seconds=later.wait_s)
+            Job.objects.filter(pk=context.job_id).update(due_at=wait_until)
+            if not Shard.objects.filter(job=context.job_id, state=ShardState.RUNNING).exists():
+                transitions.say_waiting(context.job_id, later.sentence)
+    except LeaseLost:
+        logger.warning("Shard %s was taken over before it was put off.", context.lease.shard_id)
 
 
 def _give_back(lease: Lease) -> bool:

@@ -9,9 +9,8 @@ from django.db import transaction
 from django.db.models import F
 
 from sessions_app import claims, execution, leases, presence, retries, transitions
-from sessions_app.delivery import WORK_QUEUE
 from sessions_app.models import Job, Shard, Worker
-from sessions_app.presence import Presence
+from sessions_app.presence import WORK_QUEUE, Presence
 from sessions_app.states import FINISHED, Desired, JobStatus, ShardKind, ShardState
 from sessions_app.transitions import IllegalMove
 from sessions_app.watch import watcher
@@ -106,6 +105,8 @@ class InlineWorker:
         self._pause(job_id)
 
     def _next_shard(self, job_id: UUID) -> Shard | None:
+        if not Job.objects.due().filter(pk=job_id).exists():
+            return None
         waiting = Shard.objects.filter(job_id=job_id, state=ShardState.WAITING).order_by("number")
         return waiting.exclude(kind=ShardKind.WORK).first() or waiting.first()
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from sessions_app import claims, delivery, events, execution, transitions
+from sessions_app import claims, delivery, events, execution, transitions, turns
 from sessions_app.models import Job, JobClaim, Shard
 from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
 from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind
@@ -113,8 +113,12 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     if submission.origin:
         log.append(NewEvent("log", {"level": "info", "message": submission.origin}))
     events.append(job.pk, log)
-    if not job.executor and job.due_at is None:
+    if job.executor or job.due_at is not None:
+        return job
+    if turns.is_waited_for(job.type) or turns.room_of(job.owner):
         delivery.enqueue(shard)
+    else:
+        turns.tell_place(job.pk, job.owner, turns.positions([job])[job.pk] - 1)
     return job
 
 
@@ -130,7 +134,7 @@ def cancel(job_id: UUID, by: str = "") -> bool:
         elif not active.exists():
             return False
     execution.settle_within(execution.settle_cancel, job_id, CANCEL_WAIT_S)
-    delivery.queue_blocked()
+    delivery.queue_pending()
     delivery.queue_cleaning()
     return Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()
 

@@ -55,6 +55,7 @@ class Lease:
         state: str = ShardState.RUNNING,
         counters: Json | None = None,
         cursor: Any = _UNCHANGED,
+        note: Any = _UNCHANGED,
         keeps_deaths: bool = False,
     ) -> None:
         """The fenced UPDATE that must be the first statement of a worker's transaction; raises LeaseLost.
@@ -71,6 +72,8 @@ class Lease:
             changes["counters"] = counters
         if cursor is not _UNCHANGED:
             changes["cursor"] = cursor
+        if note is not _UNCHANGED:
+            changes["note"] = note
         if not keeps_deaths:
             changes["deaths"] = 0
         mine = Shard.objects.filter(pk=self.shard_id, attempt=self.attempt, state=ShardState.RUNNING)

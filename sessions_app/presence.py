@@ -14,6 +14,9 @@ from django.utils import timezone
 from sessions_app.models import Shard, Worker
 from sessions_app.states import ShardState
 
+INTERACTIVE_QUEUE = "prepare"
+"""What a person waits for; a worker is kept for it alone."""
+WORK_QUEUE = "work"
 SEEN_EVERY_S = 5
 FORGOTTEN_AFTER = timedelta(minutes=5)
 """A worker of another host that was silent for so long counts as gone."""

@@ -45,7 +45,7 @@ def reconcile() -> None:
     leftover = leftover.exclude(kind=ShardKind.CLEAN)
     for job_id in set(leftover.values_list("job_id", flat=True)):
         leases.fence_off(job_id)
-    delivery.queue_blocked()
+    delivery.queue_pending()
     delivery.queue_cleaning()
 
 

@@ -31,7 +31,7 @@ def begin(job_id: UUID) -> Shard:
             Shard.objects.create(job_id=job_id, number=1, kind=ShardKind.PREPARE)
         # What cleans up would take away what is gone on with; the finish shard comes again at the end.
         shards.filter(kind__in=(ShardKind.CLEAN, ShardKind.FINISH)).delete()
-        shards.update(counters={}, owner="", lease_until=None, message="", deaths=0)
+        shards.update(counters={}, owner="", lease_until=None, message="", deaths=0, note=None)
         first = shards.filter(kind=ShardKind.PREPARE)
         first.update(state=ShardState.WAITING, counters=counters, payload={"run": job.attempt + 1})
         shards.exclude(state=ShardState.DONE).update(state=ShardState.WAITING)

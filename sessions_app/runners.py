@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+from rest_framework.serializers import Field
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -25,6 +26,20 @@ class JobFailed(Exception):
 
 class StopRequested(Exception):
     """The shard must stop here: it was told to drain or the job is being cancelled."""
+
+
+class ComeLater(Exception):
+    """The shard cannot go on now: it is given back, and nothing of its job is given to a worker for `wait_s` seconds.
+
+    `sentence` says in the job's progress what it waits for, unless others of its shards get on meanwhile; `note` is
+    left to the next attempt.
+    """
+
+    def __init__(self, wait_s: float, sentence: str, *, note: Any = None) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
+        self.sentence = sentence
+        self.note = note
 
 
 class LeaseLost(Exception):
@@ -80,10 +95,14 @@ class ShardContext(Protocol):
 
     job_id: UUID
     owner_id: int
+    worker_id: str
+    """Of the worker that holds the shard."""
     params: Json
     number: int
     payload: Json
     cursor: Any
+    note: Any
+    """What the attempt before left that raised ComeLater; the next checkpoint saves it when it was set anew."""
     counters: dict[str, int]
     """This shard's counters; change them in place, the next checkpoint saves them."""
 
@@ -124,6 +143,12 @@ class ShardContext(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the shard must stop because nobody wants its job any more; safe to call from any thread."""
 
+    def has_had_its_turn(self) -> bool:
+        """Whether the shard has got on for so long that others who wait for what it holds should have it."""
+
+    def give_way(self) -> None:
+        """Stop at the next safe point and let another job have what this one holds; the shard goes on later."""
+
     def on_abort(self, abort: Callable[[], None]) -> None:
         """Have `abort` called in the event-loop thread as soon as the lease is lost; the latest one counts."""
 
@@ -136,6 +161,13 @@ class Runner(ABC):
     """What there is below the address of such a job, beside its events."""
     leaves_traces: ClassVar[bool] = False
     """Whether work that is interrupted for good leaves something behind, which `clean` removes."""
+
+    changeable: ClassVar[Mapping[str, Callable[..., Field[Any, Any, Any, Any]]]] = {}
+    """Options among the params that may be changed while the job is active, with what makes the field that a request is
+    checked by. The runner reads them anew as it goes on."""
+
+    is_waited_for: ClassVar[bool] = False
+    """Whether people sit and wait for such a job: a worker is kept for it, and no limit holds it up."""
 
     keeps_work: ClassVar[bool] = False
     """Whether a job that is tried again goes on with what it has; else it starts over."""

@@ -28,6 +28,8 @@ def job_json(job: Job) -> Json:
         "run_at": instant(job.run_at),
         "started_at": instant(job.started_at),
         "completed_at": instant(job.completed_at),
+        "priority": job.priority,
+        "keep": job.keep,
         **job.public,
         "progress": job.progress,
         "error_message": job.error_message or None,

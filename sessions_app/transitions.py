@@ -28,6 +28,8 @@ _NEW_RUN: dict[str, Any] = {
     "error_message": "",
     "started_at": None,
     "completed_at": None,
+    "due_at": None,
+    "served_at": None,
 }
 """What a job that has failed takes into its next run."""
 
@@ -87,6 +89,17 @@ def time_to_wait_for(job: Job, now: datetime) -> str:
     if job.status != JobStatus.PENDING or job.run_at is None or job.run_at <= now:
         return ""
     return f"Starts at {job.run_at:%Y-%m-%d %H:%M:%S} UTC."
+
+
+def say_waiting(job_id: UUID, sentence: str, *, is_logged: bool = False) -> None:
+    """Say in a job's progress what it waits for, unless it says so already; `is_logged`: in its log too."""
+    with transaction.atomic():
+        progress = Job.objects.filter(pk=job_id).values_list("progress", flat=True).first()
+        if (progress or {}).get("message") == sentence:
+            return
+        refresh_progress(job_id, waiting_for=sentence)
+        if is_logged:
+            events.append(job_id, [NewEvent("log", {"level": "info", "message": sentence})])
 
 
 def refresh_progress(

@@ -17,7 +17,7 @@ urlpatterns = [
     re_path(r"^api/sessions/active/?$", SessionViewSet.as_view({"get": "active"})),
     re_path(
         rf"^api/sessions/{JOB_ID}/?$",
-        SessionViewSet.as_view({"get": "retrieve", "delete": "destroy"}),
+        SessionViewSet.as_view({"get": "retrieve", "patch": "change", "delete": "destroy"}),
         name="session",
     ),
     re_path(rf"^api/sessions/{JOB_ID}/pause/?$", SessionViewSet.as_view({"post": "pause"})),

@@ -14,7 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from sessions_app import __version__, control, events, jobs, listing
+from sessions_app import __version__, changes, control, events, jobs, listing
+from sessions_app.answers import job_answer, jobs_answer
 from sessions_app.audience import JobChannelManager, job_channel, person_channel
 from sessions_app.authentication import asker
 from sessions_app.fields import Instant, StrictSerializer, Text, validated
@@ -23,7 +24,6 @@ from sessions_app.jobs import IdempotencyConflict
 from sessions_app.middleware import is_foreign
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, body, refuse_fields
-from sessions_app.serializers import job_json
 from sessions_app.submitters import RequestMeta, refuse_instant, submitter_of
 from sessions_app.transitions import IllegalMove
 
@@ -78,7 +78,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
             job, is_new = submitter.submit(user, body, meta)
         except IdempotencyConflict as error:
             raise Conflict(str(error)) from error
-        return Response(job_json(job), status=201 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
+        return Response(job_answer(job), status=201 if is_new else 200, headers={"X-Job-ID": str(job.pk)})
 
     @action(detail=False)
     def active(self, request: Request) -> Response:
@@ -92,11 +92,17 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         headers = {"X-Total-Count": str(listing.total(queryset, found, cursor, query))}
         if cursor is not None:
             headers["Link"] = listing.next_link(request.path, query, cursor)
-        return Response([job_json(job) for job in found], headers=headers)
+        return Response(jobs_answer(found), headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """One job."""
-        return Response(job_json(self.get_object()))
+        return Response(job_answer(self.get_object()))
+
+    def change(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Change title, keep, priority, or an option that may change while the job is active."""
+        job: Job = self.get_object()
+        changes.change(job, request.data, asker(request))
+        return Response(job_answer(self.get_object()))
 
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -141,7 +147,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         except IllegalMove as error:
             raise Conflict(str(error), job_status=error.status) from error
         job.refresh_from_db()
-        return Response(job_json(job))
+        return Response(job_answer(job))
 
     def clear(self, request: Request) -> Response:
         """Delete the caller's finished jobs; with filters, as of the list, those that they leave."""

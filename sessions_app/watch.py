@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from django.db import OperationalError, connection
 
+from sessions_app import turns
 from sessions_app.leases import Lease
 from sessions_app.models import Job, Shard
 from sessions_app.states import Desired, ShardState
@@ -13,18 +15,37 @@ from sessions_app.states import Desired, ShardState
 logger = logging.getLogger(__name__)
 
 LOOK_S = 0.1
+TURN_LOOK_S = 1.0
+"""How often a shard that has got on for a while looks whether others wait for its worker."""
+SETUP_SHARE = 4
+"""A shard gets on for at least so many times as long as it took to begin: else slices would be nothing but that."""
 
 
 class StopSign:
-    """Why a shard of this process must stop: `drain`, `pause`, `cancel` or `lost`; empty while it may go on."""
+    """Why a shard must stop: `drain`, `pause`, `cancel`, `turn` (another's) or `lost`; empty while it may go on."""
 
     def __init__(self, lease: Lease, on_stop: Callable[[str], None], *, outlives_job: bool = False) -> None:
         self.lease = lease
         self.outlives_job = outlives_job
         """Whether a cancel is no reason: it is why the shard is there."""
         self.reason = ""
+        self._begun_at = time.monotonic()
+        self._getting_on_since: float | None = None
         self._on_stop = on_stop
         self._lock = threading.Lock()
+
+    def note_progress(self) -> None:
+        """The shard has got on."""
+        if self._getting_on_since is None:
+            self._getting_on_since = time.monotonic()
+
+    def seconds_getting_on(self) -> float:
+        """For how long it has got on; 0 before that has been worth the time that it took to begin."""
+        since = self._getting_on_since
+        if since is None:
+            return 0.0
+        seconds = time.monotonic() - since
+        return seconds if seconds >= SETUP_SHARE * (since - self._begun_at) else 0.0
 
     def raise_for(self, reason: str) -> None:
         """Set the reason, once, and tell the shard; a lost lease overrides the others."""
@@ -95,6 +116,7 @@ class Watcher:
 
     def _run(self) -> None:
         version = DataVersion()
+        turn_look_at = 0.0
         while True:
             signs = self._current()
             if not signs:
@@ -111,6 +133,10 @@ class Watcher:
             try:
                 if version.has_changed():
                     self._look(signs)
+                if time.monotonic() >= turn_look_at:
+                    turn_look_at = time.monotonic() + TURN_LOOK_S
+                    for sign in signs:
+                        _look_for_others(sign)
             except OperationalError:
                 logger.warning("The database did not answer; looking again.", exc_info=True)
             threading.Event().wait(LOOK_S)
@@ -126,6 +152,14 @@ class Watcher:
                 sign.raise_for("pause")
             elif not held.exists() and sign in self._current():
                 sign.raise_for("lost")
+
+
+def _look_for_others(sign: StopSign) -> None:
+    seconds = sign.seconds_getting_on()
+    if seconds and not sign.reason:
+        shard = Shard.objects.select_related("job").filter(pk=sign.lease.shard_id).first()
+        if shard is not None and turns.gives_way(shard, seconds):
+            sign.raise_for("turn")
 
 
 watcher = Watcher()

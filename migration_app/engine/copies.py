@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from migration_app.engine.flow import Flow
     from migration_app.engine.new_folders import NewFolder
 
-KEEP_FROM = 8 * 2**20
+KEEP_FROM = 2**20
 """A file of which so much is at the destination is not removed when the transfer stops: another one goes on there."""
 PIECES_AT_ONCE = 16
 """How many pieces a file may ask for before the loop has its turn, when storages answer at once."""

@@ -65,6 +65,7 @@ def connection(request: SignedRequest, number: int) -> HttpResponse:
         "changed_key": _changed_key(stored),
         "jobs": connections.jobs_using(stored),
         "schedules": connections.schedules_using(stored),
+        "most": endpoints.most_connections(stored),
     }
     return render(request, "pages/stored_connection.html", context)
 

@@ -9,9 +9,9 @@ from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
 from migration_app import connections
-from migration_app.endpoints import JUMP, SECRETS
+from migration_app.endpoints import JUMP, MOST_CONNECTIONS, SECRETS
 from migration_app.serializers import jump_of_text
-from sessions_app.models import User
+from sessions_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, User
 
 Json = dict[str, Any]
 
@@ -218,6 +218,13 @@ class StoredConnectionForm(ConnectionForm):
         widget=forms.TextInput(attrs=_AS_TYPED),
         help_text="What you call it; without a colon or a slash.",
     )
+    max_connections = forms.CharField(
+        label="Connections at once",
+        widget=forms.TextInput(
+            attrs={"inputmode": "numeric", "placeholder": str(MOST_CONNECTIONS), **_AS_TYPED}
+        ),
+        help_text="Of all jobs together. Many hosters allow a few only.",
+    )
 
     def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
@@ -229,6 +236,14 @@ class StoredConnectionForm(ConnectionForm):
                 for name in secrets_stored
             }
         )
+
+    def connection_data(self) -> Json:
+        """The Conn object of the HTTP contract."""
+        found = super().connection_data()
+        number = self._text("max_connections").strip()
+        if number and found["protocol"] != "local":
+            found["max_connections"] = int(number) if number.isascii() and number.isdigit() else number
+        return found
 
 
 class LinesField(forms.CharField):
@@ -360,3 +375,26 @@ class TransferOptionsForm(OptionsForm):
         required=False,
         help_text="Says what would be copied; nothing is written.",
     )
+
+
+class ChangeForm(forms.Form):
+    """What may be changed of a job."""
+
+    title = forms.CharField(label="Name", max_length=500)
+    keep = forms.BooleanField(
+        label="Keep it", required=False, help_text="It stays here when its time is over, until you delete it."
+    )
+    priority = forms.IntegerField(
+        label="Priority",
+        min_value=LOWEST_PRIORITY,
+        max_value=HIGHEST_PRIORITY,
+        help_text=f"From {LOWEST_PRIORITY} to {HIGHEST_PRIORITY}: jobs with a higher one go first. Usually 0.",
+    )
+    bandwidth_limit = forms.FloatField(
+        label="Bandwidth in MB/s", required=False, min_value=0, help_text="Heeded at once. Empty: no limit."
+    )
+
+    def __init__(self, *args: Any, names: Collection[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in set(self.fields) - set(names):
+            del self.fields[name]

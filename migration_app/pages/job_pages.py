@@ -7,17 +7,20 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from rest_framework.exceptions import ValidationError
 
 from migration_app import contacts
 from migration_app.pages.badges import title_of
+from migration_app.pages.forms import ChangeForm
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.job_view import JobView, line_of
 from migration_app.pages.rows import JobRow
 from migration_app.pages.wording import plain_text
 from migration_app.submission import CannotVerify, submit_verify
-from sessions_app import control, jobs
+from sessions_app import changes, control, jobs
 from sessions_app.authentication import asker
 from sessions_app.models import Job
+from sessions_app.problems import Conflict, flatten
 from sessions_app.states import JobStatus
 from sessions_app.submitters import RequestMeta
 from sessions_app.transitions import IllegalMove
@@ -125,6 +128,39 @@ def verify(request: SignedRequest, job_id: UUID) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("job", found.pk)
     return redirect("job", started.pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@page
+def change(request: SignedRequest, job_id: UUID) -> HttpResponse:
+    """Name and whether it is kept, and of an active job its priority and bandwidth."""
+    found = _job(request, job_id)
+    names = ["title", "keep"]
+    if found.is_active:
+        names += ["priority", *(name for name in ("bandwidth_limit",) if name in found.params)]
+    known = {name: getattr(found, name, None) for name in names}
+    known |= {name: found.params[name] or None for name in names if name in found.params}
+    data = request.POST if request.method == "POST" else None
+    form = ChangeForm(data, names=names, initial=known)
+    if form.is_valid() and _is_changed(request, found, form):
+        return redirect("job", found.pk)
+    context = {"job": found, "title": title_of(found), "form": form}
+    return render(request, "pages/change_job.html", context, status=400 if form.is_bound else 200)
+
+
+def _is_changed(request: SignedRequest, found: Job, form: ChangeForm) -> bool:
+    """Whether the job is as the form says now; what speaks against it is put into the form."""
+    # What was not touched may have been changed elsewhere meanwhile. No limit is written as 0.
+    said = {name: 0 if value is None else value for name, value in form.cleaned_data.items()}
+    wanted = {name: said[name] for name in form.changed_data}
+    try:
+        changes.change(found, wanted, asker(request))
+    except ValidationError as error:
+        for name, sentences in flatten(error.detail).items():
+            form.add_error(name if name in form.fields else None, sentences[0])
+    except Conflict as error:
+        form.add_error(None, str(error.detail))
+    return not form.errors
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

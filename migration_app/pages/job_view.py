@@ -15,6 +15,7 @@ from migration_app.pages.forms import jump_text
 from migration_app.pages.frame import percent_of
 from migration_app.pages.pictures import Picture, pictures_of
 from migration_app.sizes import size_text
+from sessions_app import turns
 from sessions_app.models import Job, JobCurve, JobEvent
 from sessions_app.states import JobStatus
 
@@ -150,6 +151,11 @@ class JobView:
             or {}
         )
         return not check.get("success") or bool(check.get("evidence", {}).get("size_only"))
+
+    @property
+    def place(self) -> int | None:
+        """Its place among the jobs of its owner that wait for their turn."""
+        return turns.positions([self.job]).get(self.job.pk)
 
     @property
     def message(self) -> str:

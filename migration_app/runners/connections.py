@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,25 +13,34 @@ from typing import Generic, TypeVar
 from migration_app import endpoints, secrets
 from migration_app.endpoints import Side
 from migration_app.models import Endpoint
+from migration_app.runners.slots import Slots, TooFewAllowed
 from migration_app.storages.base import HostKey, Storage, Trace
 from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKeyRejected, HungUp, StorageError
 from migration_app.storages.pool import StoragePool
+from sessions_app.ioloop import loop_thread
 from sessions_app.models import Shard
-from sessions_app.runners import JobFailed, NewEvent, ShardContext
+from sessions_app.runners import ComeLater, JobFailed, NewEvent, ShardContext
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits before a broken connection is tried again; a connection that got on starts over."""
+"""Waits before a broken connection is tried again; a connection that got on starts over. From the last one on, the
+shard is given back meanwhile: its worker has better things to do."""
 FIRST_TRIES = 3
 """How often a first connection is tried again on which the server hung up: longer than idle ones are kept."""
 PATIENCE_S = 1800.0
-"""Of a transfer, where there is something to lose; the last of the pauses is repeated for so long."""
+"""Of a transfer, where there is something to lose: the sum of its waits. Not counted by the clock, as the machine may
+have slept."""
+SLOT_WAIT_S = 1.0
+"""Before a shard asks again for a connection that others have."""
+WANTED_LOOK_S = 1.0
+"""How often a shard that has had its turn looks whether others wait for its connections."""
 TOLD_EACH = 8
 """Of those repeated tries, so many give one line in the log."""
 
-_pool = StoragePool()
+_slots = Slots()
+_pool = StoragePool(_slots.note)
 """This process's idle connections; it lives in the event-loop thread."""
 
 
@@ -46,6 +55,8 @@ class Route(Generic[T]):
     context: ShardContext
     sides: list[Side]
     make: Callable[..., AsyncGenerator[T, None]]
+    events: Sequence[NewEvent] = ()
+    """For the log, when it begins to connect."""
     patience_s: float = PATIENCE_S
     """How long a server may be out of reach while nothing of the job gets on."""
     _open: list[Storage] = field(default_factory=list)
@@ -56,25 +67,56 @@ class Route(Generic[T]):
     """Since something came."""
     _done: int = -1
     """The sum of the job's counters when it was last seen to grow."""
-    _grew_at: float = 0.0
+    _waited_s: float = 0.0
+    """Since then."""
 
     def lists(self, *, most: int = 1000, weight: Callable[[T], int] | None = None) -> Iterator[list[T]]:
         """What `make` yields, in lists as `ShardContext.stream` gives them. Raises JobFailed."""
         self.context.on_abort(self._abort)
-        while True:
-            try:
-                for items in self.context.stream(self._items(), most=most, weight=weight):
-                    self._pin()
-                    if items:
-                        self._failures = 0
-                    yield items
-                return
-            except (ConnectionLost, ConnectFailed) as error:
-                if not self._is_worth_trying(error):
+        if self.context.note:
+            self._failures, self._done, self._waited_s = self.context.note
+        self._take_slots()
+        # Not again when it is only tried again.
+        self.context.checkpoint(events=() if self.context.note else self.events)
+        try:
+            while True:
+                try:
+                    yield from self._connected_lists(most, weight)
+                    return
+                except (ConnectionLost, ConnectFailed) as error:
+                    if not self._is_worth_trying(error):
+                        raise JobFailed(str(error)) from error
+                    self._wait(error)
+                except StorageError as error:
                     raise JobFailed(str(error)) from error
-                self._wait(error)
-            except StorageError as error:
-                raise JobFailed(str(error)) from error
+        finally:
+            if _slots.is_wanted():
+                loop_thread().call_soon(partial(_pool.drop, [side.address for side in self.sides]))
+            _slots.give_back()
+
+    def _connected_lists(self, most: int, weight: Callable[[T], int] | None) -> Iterator[list[T]]:
+        look_at = 0.0
+        for items in self.context.stream(self._items(), most=most, weight=weight):
+            self._pin()
+            if items:
+                self._failures = 0
+                self.context.note = None
+            yield items
+            if time.monotonic() >= look_at and self.context.has_had_its_turn():
+                look_at = time.monotonic() + WANTED_LOOK_S
+                if _slots.is_wanted(by_others_than=self.context.job_id):
+                    self.context.give_way()
+
+    def _take_slots(self) -> None:
+        """Have a connection of each side counted. Raises ComeLater, JobFailed."""
+        try:
+            full = _slots.take(
+                self.context.worker_id, self.context.job_id, [side.endpoint for side in self.sides]
+            )
+        except TooFewAllowed as error:
+            raise JobFailed(str(error)) from None
+        if full:
+            raise ComeLater(SLOT_WAIT_S * random.uniform(0.75, 1.25), full, note=self.context.note)  # noqa: S311
 
     def _is_worth_trying(self, error: StorageError) -> bool:
         if not self._has_connected():
@@ -90,20 +132,25 @@ class Route(Generic[T]):
         return list(Shard.objects.filter(job_id=self.context.job_id).values_list("counters", flat=True))
 
     def _wait(self, error: StorageError) -> None:
-        """Wait before the next try. Raises JobFailed when that has been done for too long."""
+        """Wait before the next try. Raises ComeLater, JobFailed when that has been done for too long."""
         # A server may take a few connections only: this shard then waits for as long as others of the job get on.
         done = sum(sum(counters.values()) for counters in self._counters())
         if done != self._done or not self._failures:
-            self._done, self._grew_at = done, time.monotonic()
-        if time.monotonic() - self._grew_at > self.patience_s:
+            self._done, self._waited_s = done, 0.0
+        if self._waited_s > self.patience_s:
             raise JobFailed(str(error)) from error
         # Shards that got into each other's way shall not do so again.
-        pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)] * random.uniform(0.75, 1.25)  # noqa: S311
+        is_long = self._failures >= len(PAUSES_S) - 1
+        pause_s = (PAUSES_S[-1] if is_long else PAUSES_S[self._failures]) * random.uniform(0.75, 1.25)  # noqa: S311
         is_told = self._failures < len(PAUSES_S) or self._failures % TOLD_EACH == 0
         text = f"{error} Trying again in {pause_s:.1f} s."
         self._failures += 1
+        self._waited_s += pause_s
         events = [NewEvent("log", {"level": "warning", "message": text})] if is_told else []
         self.context.checkpoint(events=events)
+        if is_long:
+            note = (self._failures, self._done, self._waited_s)
+            raise ComeLater(pause_s, f"Waits for the server: {error}", note=note)
         self.context.call(asyncio.sleep(pause_s))
 
     async def _items(self) -> AsyncIterator[T]:

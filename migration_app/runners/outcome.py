@@ -22,10 +22,9 @@ def transfer_outcome(context: ShardContext, verification: Json | None) -> Outcom
     result = _result(context)
     if context.params["ignore_errors"]:
         proven = verification is None or not _has_other_differences(context.job_id)
-        error = "" if proven else _error(0, 0, verification)
+        error = "" if proven else _unproven(verification)
     else:
-        total = manifest.rows_of(context.job_id).filter(number__gt=0).count()
-        error = _error(result["errors_count"], total, verification)
+        error = _failed(context.job_id, result["errors_count"]) or _unproven(verification)
     result["success"] = not error
     if error:
         result["error_message"] = error
@@ -93,9 +92,20 @@ def _has_other_differences(job_id: UUID) -> bool:
     return rows.filter(differs | is_missing).exists()
 
 
-def _error(errors: int, total: int, verification: Json | None) -> str:
-    if errors:
-        return f"{errors:,} of {total:,} {'entry' if total == 1 else 'entries'} failed."
+def _failed(job_id: UUID, errors: int) -> str:
+    """How many of how many failed; empty when none did."""
+    if not errors:
+        return ""
+    rows = manifest.rows_of(job_id).filter(number__gt=0)
+    files = rows.filter(kind=EntryKind.FILE)
+    is_files = files.filter(state=EntryState.FAILED).count() == errors
+    total = files.count() if is_files else rows.count()
+    one, many = ("file", "files") if is_files else ("entry", "entries")
+    return f"{errors:,} of {total:,} {one if total == 1 else many} failed."
+
+
+def _unproven(verification: Json | None) -> str:
+    """What the proof found to be wrong."""
     if verification is not None and not verification["success"]:
         return f"The copy is not what the source is: {verification['message']}"
     return ""

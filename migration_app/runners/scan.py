@@ -31,6 +31,7 @@ class ScanRunner(Runner):
 
     type = "scan"
     links = ("files", "report")
+    is_waited_for = True
 
     def prepare(self, context: ShardContext) -> None:
         """List the tree. The cursor holds the open folders and the next number, so a scan goes on where it was."""
@@ -56,8 +57,8 @@ class ScanRunner(Runner):
 
         if state["open"] == []:
             return
-        route = Route(context, [side_of(context, "endpoint", "root")], listed)
-        context.checkpoint(events=[] if context.cursor else [NewEvent("phase", {"phase": "connecting"})])
+        events = [] if context.cursor else [NewEvent("phase", {"phase": "connecting"})]
+        route = Route(context, [side_of(context, "endpoint", "root")], listed, events=events)
         for batches in route.lists(
             weight=lambda batch: sum(1 + len(folder.entries) for folder in batch.folders)
         ):

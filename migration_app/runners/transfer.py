@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import ClassVar
 from uuid import UUID
 
 from migration_app import endpoints, manifest
@@ -32,7 +33,8 @@ from migration_app.runners.shards import Cutter
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from migration_app.storages.errors import NotFound
-from sessions_app.models import Shard
+from sessions_app.fields import MOST, Amount
+from sessions_app.models import Job, Shard
 from sessions_app.runners import (
     Claim,
     JobFailed,
@@ -107,6 +109,7 @@ class TransferRunner(Runner):
     links = ("files", "report")
     leaves_traces = True
     keeps_work = True
+    changeable: ClassVar = {"bandwidth_limit": partial(Amount, min_value=0, max_value=MOST)}
 
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on.
@@ -154,11 +157,10 @@ class TransferRunner(Runner):
             ):
                 yield batch
 
-        route = Route(context, sides, compared)
         events = [] if context.cursor else [NewEvent("phase", {"phase": "connecting"})]
         if by_size and not context.cursor:
             events.append(_warning(BY_SIZE))
-        context.checkpoint(events=events)
+        route = Route(context, sides, compared, events=events)
         for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
             _Comparison(context, cut, failed).save(items)
         if failed:
@@ -267,12 +269,15 @@ def _choices(params: Json) -> Choices:
 
 
 def _rate(context: ShardContext) -> float:
-    """This shard's part of the job's bandwidth, in bytes a second: as many as run now share it evenly."""
-    limit: float = context.params["bandwidth_limit"] * MEGABYTE
+    """This shard's part of the job's bandwidth, in bytes a second: as many as run now share it evenly.
+
+    The limit may have been changed since the shard began.
+    """
+    limit: float = Job.objects.values_list("params__bandwidth_limit", flat=True).get(pk=context.job_id)
     if not limit:
         return 0.0
     running = Shard.objects.filter(job_id=context.job_id, kind=ShardKind.WORK, state=ShardState.RUNNING)
-    return limit / max(1, running.count())
+    return limit * MEGABYTE / max(1, running.count())
 
 
 async def _root_of(destination: Storage) -> Entry | None:
@@ -465,7 +470,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
         cursor={str(number): size for number, size in batches[-1].partial.items()},
         current=current,
         events=[*map(_resumption, beginnings), *failures],
-        write=lambda: manifest.mark(context.job_id, outcomes),
+        write=partial(manifest.mark, context.job_id, outcomes) if outcomes else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Connections kept for the next shard."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 
 from migration_app.storages.base import Address, Guard, Storage
 from migration_app.storages.registry import open_storage
@@ -11,9 +12,13 @@ IDLE_S = 2.0
 
 class StoragePool:
     """Idle connections by address; lives in one event loop. An address holds the full credentials and the host-key
-    policy, so a connection never serves anybody else."""
+    policy, so a connection never serves anybody else.
 
-    def __init__(self) -> None:
+    `note` is told of each connection before it is opened, with 1, and after it was closed, with -1.
+    """
+
+    def __init__(self, note: Callable[[Address, int], None] = lambda _, __: None) -> None:
+        self._note = note
         self._idle: dict[Address, list[tuple[Storage, asyncio.TimerHandle]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
@@ -28,9 +33,23 @@ class StoragePool:
             if storage.is_connected:
                 storage.root, storage.guard = root, guard
                 return storage
+        await self._close_others(address)
         storage = open_storage(address, root, guard=guard)
-        await storage.connect()
+        self._note(address, 1)
+        try:
+            await storage.connect()
+        except BaseException:
+            self._note(address, -1)
+            raise
         return storage
+
+    async def _close_others(self, address: Address) -> None:
+        """Close what is idle of the same server for somebody else: it counts as much as what is to be opened."""
+        for other in list(self._idle):
+            if (other.protocol, other.host, other.port) == (address.protocol, address.host, address.port):
+                for storage, timer in self._idle.pop(other):
+                    timer.cancel()
+                    await self._closed(storage)
 
     def release(self, storage: Storage, *, reuse: bool) -> None:
         """Give a storage back: kept for `IDLE_S` when `reuse` and nothing is outstanding on it, else closed."""
@@ -40,6 +59,13 @@ class StoragePool:
         # It keeps its guard: what was asked in this turn of the loop, as the closing of a file, leaves in the next.
         timer = asyncio.get_running_loop().call_later(IDLE_S, self._expire, storage)
         self._idle.setdefault(storage.address, []).append((storage, timer))
+
+    def drop(self, addresses: Iterable[Address]) -> None:
+        """Close what is idle of these addresses: others wait for the room."""
+        for address in addresses:
+            for storage, timer in self._idle.pop(address, []):
+                timer.cancel()
+                self._close(storage)
 
     async def close(self) -> None:
         """Close all that is idle, wait for what is closing, and keep nothing from now on."""
@@ -60,6 +86,12 @@ class StoragePool:
         self._close(storage)
 
     def _close(self, storage: Storage) -> None:
-        task = asyncio.get_running_loop().create_task(storage.close())
+        task = asyncio.get_running_loop().create_task(self._closed(storage))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _closed(self, storage: Storage) -> None:
+        try:
+            await storage.close()
+        finally:
+            self._note(storage.address, -1)

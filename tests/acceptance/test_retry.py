@@ -66,7 +66,7 @@ def test_what_still_fails_is_told_again_and_what_has_gone_is_not(product, tmp_pa
     (site / "folder 0/file 0.txt").unlink()
     again = retried(product, job_id, "failed")
     assert again["transfer_result"]["failed_files"] == ["folder 0/file 1.txt"]
-    assert again["error_message"] == "1 of 7 entries failed."
+    assert again["error_message"] == "1 of 5 files failed."
     events = events_of(product, job_id)
     said = [event["data"]["message"] for event in events if event["type"] == "log"]
     assert said == [

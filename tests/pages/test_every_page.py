@@ -60,6 +60,7 @@ PAGES = {
     "hostile log": "jobs/{hostile}/log",
     "files": "jobs/{transfer-failed}/files?q=wp-content",
     "cancel": "jobs/{transfer-running}/cancel",
+    "change": "jobs/{transfer-running}/change",
     "nothing to cancel": "jobs/{scan-failed}/cancel",
     "delete": "jobs/{transfer-failed}/delete",
     **{

@@ -326,3 +326,56 @@ def test_a_form_begins_empty_where_the_job_is_somebody_elses(client: Client) -> 
         answer = client.get("/new/transfer", {"from": value})
         assert answer.status_code == 200
         assert "/srv/secret" not in answer.content.decode()
+
+
+def local_transfer(client: Client, folder: Path, **options: str) -> Job:
+    sides = {f"{FROM}-protocol": "local", f"{FROM}-root_path": str(folder / "a")}
+    sides |= {f"{TO}-protocol": "local", f"{TO}-root_path": str(folder / "b")}
+    client.post("/new/transfer", sides | {f"new-transfer-{name}": value for name, value in options.items()})
+    return Job.objects.get()
+
+
+def change_form(client: Client, job: Job, **fields: str) -> Any:
+    return client.post(f"/jobs/{job.pk}/change", {"title": job.title, "priority": "0", **fields})
+
+
+def test_name_priority_and_bandwidth_of_a_job_can_be_changed(signed_in: Client, tmp_path: Path) -> None:
+    job = local_transfer(signed_in, tmp_path, bandwidth_limit="5")
+    page = signed_in.get(f"/jobs/{job.pk}/change").content.decode()
+    assert 'value="5.0"' in page
+    answer = change_form(signed_in, job, title="Shop", priority="7", keep="on", bandwidth_limit="")
+    assert answer.status_code == 302
+    job.refresh_from_db()
+    assert (job.title, job.priority, job.keep, job.params["bandwidth_limit"]) == ("Shop", 7, True, 0)
+    shown = signed_in.get(f"/jobs/{job.pk}").content.decode()
+    assert "Until you delete it" in shown
+    assert "<dt>Place in the queue</dt><dd>1</dd>" in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"priority": "101"}, "less than or equal to 100"),
+        ({"title": ""}, "This field is required."),
+        ({"bandwidth_limit": "-1"}, "greater than or equal to 0"),
+        ({"bandwidth_limit": "1e12"}, "Must not be more than"),
+    ],
+)
+def test_what_cannot_be_changed_so_is_told_beside_its_field(
+    signed_in: Client, tmp_path: Path, fields: dict[str, str], sentence: str
+) -> None:
+    job = local_transfer(signed_in, tmp_path)
+    before = Job.objects.values().get()
+    answer = change_form(signed_in, job, **fields)
+    assert answer.status_code == 400
+    assert sentence in answer.content.decode()
+    assert Job.objects.values().get() == before
+
+
+def test_of_a_job_that_has_ended_the_form_offers_name_and_keeping(signed_in: Client, tmp_path: Path) -> None:
+    job = local_transfer(signed_in, tmp_path)
+    Job.objects.update(status="completed")
+    page = signed_in.get(f"/jobs/{job.pk}/change").content.decode()
+    assert ('name="keep"' in page, 'name="priority"' in page) == (True, False)
+    assert change_form(signed_in, job, keep="on").status_code == 302
+    assert Job.objects.get().keep

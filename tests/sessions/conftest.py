@@ -14,7 +14,10 @@ from sessions_app.runners import Submission
 
 @pytest.fixture(autouse=True)
 def demo_type(settings: Any) -> None:
-    settings.JOB_RUNNERS = {"demo": "tests.sessions.demo_runner.DemoRunner"}
+    settings.JOB_RUNNERS = {
+        "demo": "tests.sessions.demo_runner.DemoRunner",
+        "quick": "tests.sessions.demo_runner.QuickRunner",
+    }
     settings.JOB_SUBMITTERS = {"demo": "tests.sessions.demo_runner.DemoSubmitter"}
 
 

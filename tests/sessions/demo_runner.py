@@ -5,16 +5,18 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import OperationalError
 from rest_framework.exceptions import ValidationError
 
 from sessions_app import jobs
+from sessions_app.fields import Amount
 from sessions_app.models import Job, User
 from sessions_app.runners import (
     Claim,
+    ComeLater,
     JobFailed,
     Json,
     NewEvent,
@@ -34,9 +36,11 @@ async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
 
 
 class DemoRunner(Runner):
-    """params: shards, steps, pause_s, fail, claim, tie; die, stop, locked: a file that says it has happened before."""
+    """params: shards, steps, pause_s, fail, claim, tie, speed; later: seconds that work is put off for, once;
+    die, stop, locked: a file that says it has happened before."""
 
     type = "demo"
+    changeable: ClassVar = {"speed": Amount}
 
     def prepare(self, context: ShardContext) -> None:
         if context.params.get("fail") == "prepare":
@@ -59,6 +63,11 @@ class DemoRunner(Runner):
         if (once := context.params.get("stop")) and not Path(once).exists():
             Path(once).touch()
             context.checkpoint(write=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        if (wait_s := context.params.get("later")) and context.note is None:
+            raise ComeLater(wait_s, "Waits for the demo.", note={"tries": 1})
+        if context.note:
+            context.counters["tries"] = context.note["tries"]
+            context.note = None
         pause_s = context.params.get("pause_s", 0)
         start = context.cursor or 0
         for numbers in context.stream(count(start, context.payload["steps"], pause_s=pause_s)):
@@ -140,3 +149,10 @@ class DemoSubmitter(Submitter):
 
     def shown(self, kept: KeptRequest) -> Json:
         return kept.request | {"secret": ""}
+
+
+class QuickRunner(DemoRunner):
+    """One that people wait for."""
+
+    type = "quick"
+    is_waited_for = True

@@ -392,7 +392,7 @@ def test_session_waits_for_its_time(post, api, work_off):
     assert job["run_at"] == at.replace("Z", ".000000Z")
     said = f"Starts at {at.replace('T', ' ').replace('Z', '')} UTC."
     assert job["progress"]["message"] == said
-    delivery.queue_blocked()
+    delivery.queue_pending()
     work_off()
     assert Job.objects.get().status == "pending"
     assert Shard.objects.get().state == "waiting"
@@ -402,7 +402,7 @@ def test_session_waits_for_its_time(post, api, work_off):
     found = api.get(f"/api/sessions/{job['id']}").json()
     assert (found["status"], found["progress"]["message"]) == ("pending", said)
     Job.objects.update(run_at=timezone.now(), due_at=timezone.now())
-    delivery.queue_blocked()
+    delivery.queue_pending()
     work_off()
     assert Job.objects.get().status == "completed"
 

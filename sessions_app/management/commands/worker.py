@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from sessions_app.delivery import INTERACTIVE_QUEUE, WORK_QUEUE
+from sessions_app.presence import INTERACTIVE_QUEUE, WORK_QUEUE
 from sessions_app.worker import WorkerProcess
 
 

@@ -1,0 +1,296 @@
+"""Whose turn it is: priority, fairness, limits, time slices, and shards that are put off."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.utils import timezone
+from django_tasks_db.models import DBTaskResult
+
+from sessions_app import accounts, control, delivery, execution, jobs, leases, turns
+from sessions_app.models import Job, Shard, User
+from sessions_app.reconciler import reconcile
+from sessions_app.runners import ComeLater, Submission
+
+
+@pytest.fixture
+def other(transactional_db: None) -> User:
+    return User.objects.create_user("other")
+
+
+def started(owner: User, job_type: str = "demo", **params: Any) -> Job:
+    return jobs.submit(Submission(job_type, owner.pk, "A demo", params, {}))[0]
+
+
+def status(job: Job) -> str:
+    job.refresh_from_db()
+    return job.status
+
+
+def ended(*among: Job) -> list[Job]:
+    """Jobs in the order in which they ended."""
+    return sorted((job for job in among if status(job) == "completed"), key=lambda job: job.completed_at)
+
+
+@pytest.mark.parametrize("is_other", [True, False], ids=["of another person", "of the same person"])
+def test_job_of_many_shards_does_not_hold_up_one_of_few(owner, other, work_off, is_other):
+    large = started(owner, shards=30, steps=1)
+    work_off(most=3)
+    assert large.shards.filter(state="done").count() == 3
+    small = started(other if is_other else owner, shards=1, steps=1)
+    # What it needs itself: prepare, work and finish. No more than what had been given out goes before.
+    work_off(most=4)
+    assert (status(small), status(large)) == ("completed", "running")
+    work_off()
+    assert status(large) == "completed"
+
+
+def test_people_share_alike_however_many_jobs_they_have(owner, other, work_off):
+    many = [started(owner, shards=8, steps=1) for _ in range(3)]
+    work_off(most=9)
+    one = started(other, shards=8, steps=1)
+    work_off()
+    assert ended(one, *many)[0] == one
+
+
+def test_jobs_of_a_higher_priority_go_first(owner, work_off):
+    low, high = started(owner, shards=10, steps=1), started(owner, shards=10, steps=1)
+    Client(headers=token_of(owner)).patch(
+        f"/api/sessions/{high.pk}", {"priority": 50}, content_type="application/json"
+    )
+    work_off()
+    assert ended(low, high) == [high, low]
+    seq = dict(high.events.filter(type="log").values_list("seq", "data__message"))
+    assert next(iter(seq.values())).endswith(": priority 50.")
+
+
+def test_priority_that_is_raised_later_counts_for_what_is_queued(owner, presence):
+    job = started(owner)
+    assert DBTaskResult.objects.get().priority == 75
+    delivery.change_priority(job.pk, 0, 100)
+    assert DBTaskResult.objects.get().priority == 100
+
+
+def token_of(user: User) -> dict[str, str]:
+    return {"Authorization": f"Bearer {accounts.create_token(user)}"}
+
+
+def test_only_so_many_jobs_of_a_person_run_at_once(owner, other, work_off):
+    User.objects.filter(pk=owner.pk).update(most_running=2)
+    running = [started(owner, shards=2, steps=1) for _ in range(2)]
+    work_off(most=2)
+    assert [status(job) for job in running] == ["running", "running"]
+    third, fourth = started(owner), started(owner)
+    assert DBTaskResult.objects.ready().filter(queue_name="prepare").count() == 0
+    stranger = started(other)
+    api = Client(headers=token_of(owner))
+    found = {job["id"]: job for job in api.get("/api/sessions").json()}
+    assert found[str(third.pk)]["queue_position"] == 1
+    assert found[str(fourth.pk)]["queue_position"] == 2
+    assert "queue_position" not in found[str(running[0].pk)]
+    assert found[str(fourth.pk)]["progress"]["message"] == (
+        "Waits for its turn: 2 sessions may run at once. 1 other waits before it."
+    )
+    work_off()
+    assert {status(job) for job in (*running, third, fourth, stranger)} == {"completed"}
+    assert ended(third, fourth) == [third, fourth]
+
+
+def test_limit_holds_when_many_begin_at_once(owner, presence):
+    User.objects.filter(pk=owner.pk).update(most_running=1)
+    jobs_ = [started(owner, shards=1) for _ in range(4)]
+    shards = [job.shards.get() for job in jobs_]
+    assert {shard.state for shard in shards} == {"queued"}
+
+    def begin(shard: Shard) -> None:
+        execution.run(shard.pk, shard.attempt, worker_id=presence.id, queue_waiting=lambda _: None)
+        connection.close()
+
+    threads = [threading.Thread(target=begin, args=[shard]) for shard in shards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(status(job) for job in jobs_) == ["pending", "pending", "pending", "running"]
+
+
+def test_job_that_waits_for_a_folder_lets_others_pass(owner, work_off):
+    User.objects.filter(pk=owner.pk).update(most_running=2)
+    holder = started(owner, claim="/srv/a", shards=3, steps=1)
+    work_off(most=1)
+    blocked = started(owner, claim="/srv/a")
+    work_off(most=1)
+    passing = started(owner, claim="/srv/b")
+    reconcile()
+    assert (status(holder), status(blocked)) == ("running", "pending")
+    assert blocked.progress["message"] == f"Waits for session {holder.pk}, which writes to the same folder."
+    work_off()
+    assert {status(job) for job in (holder, blocked, passing)} == {"completed"}
+    assert ended(blocked, passing) == [passing, blocked]
+
+
+def test_what_people_wait_for_is_held_up_by_no_limit(owner, work_off):
+    User.objects.filter(pk=owner.pk).update(most_running=1)
+    slow = started(owner, shards=5, steps=1)
+    work_off(most=1)
+    scan = started(owner, "quick", steps=1)
+    assert set(DBTaskResult.objects.ready().values_list("queue_name", flat=True)) == {"prepare", "work"}
+    work_off(most=3)
+    assert (status(scan), status(slow)) == ("completed", "running")
+
+
+def running_shard(owner: User, presence: Any, work_off: Any, **params: Any) -> Shard:
+    job = started(owner, **({"shards": 3, "steps": 1} | params))
+    work_off(most=1)
+    shard = job.shards.filter(kind="work").first()
+    Shard.objects.filter(pk=shard.pk).update(state="running", attempt=1, owner=presence.id)
+    return Shard.objects.select_related("job").get(pk=shard.pk)
+
+
+def test_shard_gives_way_to_a_job_that_has_less_at_work(owner, other, presence, work_off):
+    shard = running_shard(owner, presence, work_off)
+    assert not turns.gives_way(shard, 1000)  # to nobody, nor to its own job
+    later = started(other, shards=2, steps=1)
+    assert not turns.gives_way(shard, 1.9)
+    assert turns.gives_way(shard, 2)  # what a person waits for comes soon
+    work_off(most=1)
+    assert later.shards.filter(kind="work", state="queued").exists()
+    assert turns.gives_way(shard, 2)  # so does the first work of a job
+    Shard.objects.filter(job=later, kind="work").update(attempt=1)
+    assert not turns.gives_way(shard, 14.9)
+    assert turns.gives_way(shard, 15)
+    Job.objects.filter(pk=later.pk).update(priority=-1)
+    assert not turns.gives_way(shard, 15)
+    Job.objects.filter(pk=later.pk).update(priority=0)
+    Shard.objects.filter(job=later, kind="work", state="queued").update(state="running")
+    assert not turns.gives_way(shard, 15)  # that one has as much at work
+
+
+def test_shard_of_a_terminal_keeps_its_worker(owner, other, presence, work_off):
+    shard = running_shard(owner, presence, work_off)
+    started(other)
+    shard.job.executor = "a terminal"
+    assert not turns.gives_way(shard, 1000)
+
+
+@pytest.mark.slow
+def test_time_slices_take_turns_and_repeat_nothing(owner, other, presence, work_off, monkeypatch):
+    monkeypatch.setattr(turns, "SHORT_SLICE_S", 0.1)
+    monkeypatch.setattr("sessions_app.watch.TURN_LOOK_S", 0.1)
+    long = started(owner, shards=1, steps=300, pause_s=0.02)
+    arriving = threading.Timer(1.5, lambda: (started(other, steps=3), connection.close()))
+    arriving.start()
+    work_off()
+    arriving.join()
+    work_off()
+    short = Job.objects.exclude(pk=long.pk).get()
+    assert ended(short, long) == [short, long]
+    assert (long.progress["done"], short.progress["done"]) == (300, 3)
+    assert long.shards.get(kind="work").attempt >= 2
+
+
+def test_shard_that_is_put_off_frees_its_worker_and_comes_again(owner, submit, work_off):
+    job = submit(later=60, steps=2)
+    work_off()
+    shard = job.shards.get(kind="work")
+    assert (status(job), shard.state, shard.note, shard.deaths) == ("running", "waiting", {"tries": 1}, 0)
+    assert job.progress["message"] == "Waits for the demo."
+    assert 55 < (job.due_at - timezone.now()).total_seconds() <= 60
+    reconcile()
+    assert not DBTaskResult.objects.ready().exists()
+    Job.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    reconcile()
+    work_off()
+    shard.refresh_from_db()
+    assert (status(job), job.progress["done"], shard.note) == ("completed", 2, None)
+    assert shard.counters == {"done": 2, "tries": 1}
+    assert "message" not in job.progress
+
+
+def test_job_that_is_put_off_is_paused_at_once(owner, submit, work_off):
+    job = submit(later=60)
+    work_off()
+    control.pause(job.pk)
+    assert status(job) == "paused"
+    control.resume(job.pk)
+    Job.objects.update(due_at=None)
+    reconcile()
+    work_off()
+    assert status(job) == "completed"
+
+
+def test_worker_of_a_lost_shard_cannot_put_it_off(owner, submit, presence, work_off):
+    job = submit(later=60)
+    work_off(most=1)
+    shard = job.shards.get(kind="work")
+    lease = claimed_work(shard, presence.id)
+    context = execution.LeasedShard(lease, lambda _: None)
+    Shard.objects.filter(pk=shard.pk).update(attempt=50)
+    execution._put_off(context, ComeLater(60, "Waits."))
+    assert (Shard.objects.get(pk=shard.pk).state, status(job), job.due_at) == ("running", "running", None)
+
+
+def claimed_work(shard: Shard, worker_id: str) -> Any:
+    with transaction.atomic():
+        lease = leases.claim(shard.pk, shard.attempt, worker_id)
+    assert lease is not None
+    return lease
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"priority": 101}, "priority"),
+        ({"priority": -101}, "priority"),
+        ({"priority": "5"}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"keep": 1}, "keep"),
+        ({"title": ""}, "title"),
+        ({"title": "a\nb"}, "title"),
+        ({"title": "x" * 501}, "title"),
+        ({"status": "completed"}, "status"),
+        ({"speed": "fast"}, "speed"),
+        ([], ""),
+    ],
+)
+def test_what_cannot_be_changed_is_refused_by_name_and_changes_nothing(owner, submit, body, field):
+    job = submit()
+    before = Job.objects.filter(pk=job.pk).values().get()
+    answer = Client(headers=token_of(owner)).patch(
+        f"/api/sessions/{job.pk}", body, content_type="application/json"
+    )
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]
+    assert Job.objects.filter(pk=job.pk).values().get() == before
+
+
+def test_changes_are_kept_and_told(owner, other, submit, work_off):
+    job = submit(speed=1)
+    api = Client(headers=token_of(owner))
+    body = {"title": "Shop", "keep": True, "priority": 7, "speed": 2.5}
+    answer = api.patch(f"/api/sessions/{job.pk}", body, content_type="application/json").json()
+    assert (answer["title"], answer["keep"], answer["priority"]) == ("Shop", True, 7)
+    job.refresh_from_db()
+    assert job.params["speed"] == 2.5
+    message = job.events.get(type="log").data["message"]
+    assert message.startswith("Set by ")
+    assert message.endswith(": title “Shop”, keep on, priority 7, speed 2.5.")
+    again = api.patch(f"/api/sessions/{job.pk}", body, content_type="application/json")
+    assert (again.status_code, job.events.filter(type="log").count()) == (200, 1)
+    foreign = Client(headers=token_of(other)).patch(
+        f"/api/sessions/{job.pk}", body, content_type="application/json"
+    )
+    assert foreign.status_code == 404
+
+
+def test_of_a_job_that_has_ended_only_name_and_keep_can_be_changed(owner, submit, work_off):
+    job = submit()
+    work_off()
+    api = Client(headers=token_of(owner))
+    answer = api.patch(f"/api/sessions/{job.pk}", {"priority": 1}, content_type="application/json")
+    assert (answer.status_code, answer.json()["status"]) == (409, "completed")
+    answer = api.patch(f"/api/sessions/{job.pk}", {"keep": True}, content_type="application/json")
+    assert (answer.status_code, answer.json()["keep"]) == (200, True)
