@@ -43,6 +43,7 @@ urlpatterns = [
     path("schedules/<int:number>/delete", schedule_pages.delete_schedule, name="delete-schedule"),
     path("jobs", history.job_list, name="jobs"),
     path("jobs/delete-finished", history.delete_finished, name="delete-finished"),
+    path("jobs/retention", system.retention_rules, name="retention"),
     path("jobs/<uuid:job_id>", job_pages.job, name="job"),
     path("jobs/<uuid:job_id>/log", job_pages.log, name="job-log"),
     path("jobs/<uuid:job_id>/files", file_page.job_files, name="job-files"),

@@ -15,3 +15,16 @@ def parse_duration(text: str) -> timedelta:
             f"A duration looks like 24h or 90d and is at most {LONGEST.days}d, not {text[:40]!r}."
         )
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def duration_text(length: timedelta) -> str:
+    """As `parse_duration` reads it, in the largest unit that fits.
+
+    >>> duration_text(timedelta(days=90)), duration_text(timedelta(hours=36)), duration_text(timedelta(0))
+    ('90d', '36h', '0s')
+    """
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

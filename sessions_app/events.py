@@ -19,8 +19,9 @@ def append(job_id: UUID, events: Sequence[NewEvent]) -> None:
     """Append events inside the caller's transaction; `seq` comes from the Job row, which stays locked."""
     if not events:
         return
-    Job.objects.filter(pk=job_id).update(event_seq=F("event_seq") + len(events))
-    last, run = Job.objects.values_list("event_seq", "attempt").get(pk=job_id)
+    # What cleans up after a job that was deleted has something to tell too.
+    Job.everything.filter(pk=job_id).update(event_seq=F("event_seq") + len(events))
+    last, run = Job.everything.values_list("event_seq", "attempt").get(pk=job_id)
     now = timezone.now()
     JobEvent.objects.bulk_create(
         JobEvent(

@@ -1,17 +1,20 @@
 """What people do with jobs: submit, cancel, delete."""
 
+import time
 from collections.abc import Callable
 from uuid import UUID
 
 from django.db import IntegrityError, models, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from sessions_app import claims, delivery, events, execution, transitions, turns
 from sessions_app.models import Job, JobClaim, Shard
 from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
-from sessions_app.states import ACTIVE, FINISHED, Desired, JobStatus, ShardKind
+from sessions_app.states import ACTIVE, FINISHED, OPEN_SHARDS, Desired, JobStatus, ShardKind
 
 CANCEL_WAIT_S = 2.0
+PURGE_AT_ONCE_S = 0.5
 _JOBS_AT_ONCE = 500
 _ROWS_AT_ONCE = 5000
 """Databases bound the parameters of a statement; 32,766 is the least of them."""
@@ -140,9 +143,10 @@ def cancel(job_id: UUID, by: str = "") -> bool:
 
 
 def delete(job_ids: list[UUID]) -> int:
-    """Delete finished jobs with all their rows, in short transactions; says how many jobs went.
+    """Delete finished jobs; says how many went. Nobody sees them from then on.
 
-    Raises StillActive for an active one, before anything is deleted.
+    Their rows are removed at once where they are few, else by and by in the workers. Raises StillActive for an active
+    one, before anything is deleted.
     """
     parts = [job_ids[at : at + _JOBS_AT_ONCE] for at in range(0, len(job_ids), _JOBS_AT_ONCE)]
     for part in parts:
@@ -151,15 +155,36 @@ def delete(job_ids: list[UUID]) -> int:
             raise StillActive(active)
     deleted = 0
     for part in parts:
-        finished = list(Job.objects.filter(pk__in=part, status__in=FINISHED).values_list("pk", flat=True))
-        _delete_dependents(finished)
-        gone = Job.objects.filter(pk__in=finished, status__in=FINISHED).delete()[1]
-        deleted += gone.get("sessions_app.Job", 0)
+        finished = Job.objects.filter(pk__in=part, status__in=FINISHED)
+        # Its key may be used for another job now.
+        deleted += finished.update(deleted_at=timezone.now(), idempotency_key=None)
+    if deleted:
+        purge(seconds=PURGE_AT_ONCE_S)
     return deleted
 
 
-def _delete_dependents(job_ids: list[UUID]) -> None:
-    """Delete the rows of all tables that belong to jobs, whoever owns the table, in batches that block nobody."""
+def purge(*, seconds: float) -> bool:
+    """Remove the rows of deleted jobs, whoever owns their tables, for so long; True when none is left.
+
+    In short transactions that block nobody; to be interrupted anywhere, and harmless when run twice.
+    """
+    until = time.monotonic() + seconds
+    # What cleans up at a job's destination still needs its rows.
+    cleaning = Shard.objects.filter(kind=ShardKind.CLEAN, state__in=OPEN_SHARDS, job=OuterRef("pk"))
+    while True:
+        deleted = Job.everything.filter(deleted_at__isnull=False).exclude(Exists(cleaning))
+        ids = list(deleted.order_by("deleted_at").values_list("pk", flat=True)[:_JOBS_AT_ONCE])
+        if not ids:
+            return True
+        if not _purge_dependents(ids, until):
+            return False
+        Job.everything.filter(pk__in=ids).delete()
+        if time.monotonic() > until:
+            return False
+
+
+def _purge_dependents(job_ids: list[UUID], until: float) -> bool:
+    """Remove the rows of all tables that belong to jobs; False when there was no time for all."""
     for relation in Job._meta.related_objects:
         if relation.on_delete is not models.CASCADE:
             continue
@@ -167,3 +192,6 @@ def _delete_dependents(job_ids: list[UUID]) -> None:
         rows = manager.filter(**{f"{relation.field.attname}__in": job_ids})
         while batch := list(rows.values_list("pk", flat=True)[:_ROWS_AT_ONCE]):
             manager.filter(pk__in=batch)._raw_delete(using=rows.db)
+            if time.monotonic() > until:
+                return False
+    return True

@@ -132,6 +132,17 @@ class Schedule(models.Model):
         return self.name
 
 
+_AnyJobManager = models.Manager.from_queryset(JobQuerySet)
+
+
+class JobManager(_AnyJobManager["Job"]):
+    """The jobs that were not deleted."""
+
+    def get_queryset(self) -> JobQuerySet:
+        """Them."""
+        return JobQuerySet(self.model, using=self._db).filter(deleted_at=None)
+
+
 class Job(models.Model):
     """A durable session. `status` moves only through `transitions.move`."""
 
@@ -181,14 +192,27 @@ class Job(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    """When it was deleted: nobody sees it any more, and its rows are removed bit by bit."""
 
-    objects = JobQuerySet.as_manager()
+    objects = JobManager()
+    everything = JobQuerySet.as_manager()
+    """Deleted ones too."""
 
     class Meta:
         ordering = ["-created_at", "-id"]
         indexes = [
-            models.Index(fields=["owner", "-created_at", "-id"], name="job_by_owner"),
-            models.Index(fields=["status", "completed_at"], name="job_by_status"),
+            models.Index(
+                fields=["owner", "-created_at", "-id"],
+                condition=models.Q(deleted_at=None),
+                name="job_by_owner",
+            ),
+            models.Index(
+                fields=["status", "completed_at"], condition=models.Q(deleted_at=None), name="job_by_status"
+            ),
+            models.Index(
+                fields=["deleted_at"], condition=models.Q(deleted_at__isnull=False), name="job_deleted"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")
@@ -294,6 +318,19 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"worker {self.pid} on {self.host}"
+
+
+class RetentionRule(models.Model):
+    """How long finished jobs stay, as an owner has set it, instead of what HAULIER_RETENTION says."""
+
+    name = models.CharField(primary_key=True, max_length=16)
+    """A type of job, or `failed`: jobs of all types that failed."""
+    stays = models.DurationField()
+    most = models.PositiveIntegerField(null=True, blank=True)
+    """Of one person's jobs of the type so many stay, the newest; null: however many there are."""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.stays}"
 
 
 class Chore(models.Model):

@@ -150,9 +150,10 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         return Response(job_answer(job))
 
     def clear(self, request: Request) -> Response:
-        """Delete the caller's finished jobs; with filters, as of the list, those that they leave."""
+        """Delete the caller's finished jobs but those to be kept; with filters those that these leave."""
         chosen = listing.filtered(self.get_queryset(), request.query_params, is_paged=False)
-        return Response({"deleted": jobs.delete(list(chosen.finished().values_list("pk", flat=True)))})
+        finished = chosen.finished().filter(keep=False)
+        return Response({"deleted": jobs.delete(list(finished.values_list("pk", flat=True)))})
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Cancel an unfinished job; delete a finished one."""

@@ -99,6 +99,7 @@ class WorkerProcess:
                 reconcile()
                 schedules.submit_due()
                 retention.clean_up_when_due()
+                retention.purge_when_due()
                 if time.monotonic() - seen_at > presence.SEEN_EVERY_S:
                     seen_at = time.monotonic()
                     self._presence.announce()

@@ -1,7 +1,8 @@
 """The forms. They only carry text to `migration_app.submission`, which validates for pages and API alike."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
@@ -11,7 +12,9 @@ from rest_framework.exceptions import ValidationError
 from migration_app import connections
 from migration_app.endpoints import JUMP, MOST_CONNECTIONS, SECRETS
 from migration_app.serializers import jump_of_text
+from sessions_app.durations import duration_text, parse_duration
 from sessions_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, User
+from sessions_app.retention import FAILED, Rule
 
 Json = dict[str, Any]
 
@@ -398,3 +401,52 @@ class ChangeForm(forms.Form):
         super().__init__(*args, **kwargs)
         for name in set(self.fields) - set(names):
             del self.fields[name]
+
+
+class RetentionForm(forms.Form):
+    """How long finished jobs stay, a row for each type and one for those that failed."""
+
+    def __init__(self, *args: Any, rules: Mapping[str, Rule], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._names = list(rules)
+        for name, rule in rules.items():
+            word = "Failed jobs" if name == FAILED else f"{name.capitalize()} jobs"
+            self.fields[f"{name}-stays"] = DurationField(label=f"{word} stay", initial=rule.stays)
+            self.fields[f"{name}-most"] = forms.IntegerField(
+                label=f"{word} at the most",
+                initial=rule.most,
+                required=False,
+                min_value=1,
+                max_value=2**31 - 1,
+                widget=forms.TextInput(attrs={"inputmode": "numeric"}),
+            )
+
+    @property
+    def rows(self) -> list[tuple[str, forms.BoundField, forms.BoundField]]:
+        """Each name with its two fields."""
+        return [(name, self[f"{name}-stays"], self[f"{name}-most"]) for name in self._names]
+
+    def rules(self) -> dict[str, Rule]:
+        """What was entered."""
+        said = self.cleaned_data
+        return {name: Rule(said[f"{name}-stays"], said[f"{name}-most"]) for name in self._names}
+
+
+class DurationField(forms.CharField):
+    """A length of time such as 90d."""
+
+    widget = forms.TextInput(attrs=_AS_TYPED)
+
+    def to_python(self, value: Any) -> Any:
+        """The length, or None where the field is empty."""
+        text = super().to_python(value)
+        if not text:
+            return None
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+    def prepare_value(self, value: Any) -> Any:
+        """The text of a length, or what was typed."""
+        return duration_text(value) if isinstance(value, timedelta) else value

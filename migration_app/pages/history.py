@@ -85,12 +85,17 @@ def delete_finished(request: SignedRequest) -> HttpResponse:
     except ValidationError as error:
         messages.error(request, sentence_of(flatten(error.detail)))
         return redirect("jobs")
-    finished = found.filter(status__in=FINISHED)
+    finished = found.filter(status__in=FINISHED, keep=False)
     back = "?".join(
         filter(None, (reverse("jobs"), urlencode({name: query[name] for name in FILTERS if name in query})))
     )
     if request.method != "POST":
-        context = {"finished": finished.count(), "back": back, "is_filtered": "?" in back}
+        context = {
+            "finished": finished.count(),
+            "kept": found.filter(status__in=FINISHED, keep=True).count(),
+            "back": back,
+            "is_filtered": "?" in back,
+        }
         return render(request, "pages/delete_finished.html", context)
     deleted = jobs.delete(list(finished.values_list("pk", flat=True)))
     messages.success(request, f"{plural(deleted, 'finished job')} deleted.")

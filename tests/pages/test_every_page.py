@@ -55,6 +55,7 @@ PAGES = {
     "delete a schedule": "schedules/{failing}/delete",
     "jobs": "jobs",
     "delete finished": "jobs/delete-finished",
+    "retention": "jobs/retention",
     "not found": "nowhere",
     "log": "jobs/{transfer-failed}/log",
     "hostile log": "jobs/{hostile}/log",

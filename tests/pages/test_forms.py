@@ -1,16 +1,19 @@
 """The forms that make a job: their errors, what they give back, and that one press makes one job."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from migration_app import contacts, secrets
 from migration_app.submission import submit_scan
-from sessions_app import accounts
-from sessions_app.models import Job, User
+from sessions_app import accounts, retention
+from sessions_app.models import Job, RetentionRule, User
+from sessions_app.retention import Rule
 from sessions_app.submitters import RequestMeta
 
 pytestmark = pytest.mark.django_db
@@ -379,3 +382,54 @@ def test_of_a_job_that_has_ended_the_form_offers_name_and_keeping(signed_in: Cli
     assert ('name="keep"' in page, 'name="priority"' in page) == (True, False)
     assert change_form(signed_in, job, keep="on").status_code == 302
     assert Job.objects.get().keep
+
+
+RULES = {
+    **{f"{name}-stays": "24h" for name in ("scan", "transfer", "verify")},
+    **{f"{name}-most": "" for name in ("scan", "transfer", "verify", "failed")},
+    "failed-stays": "7d",
+}
+
+
+def test_how_long_jobs_stay_can_be_tried_and_set(signed_in: Client, tmp_path: Path) -> None:
+    job = local_transfer(signed_in, tmp_path)
+    Job.objects.update(status="completed", completed_at=timezone.now() - timedelta(days=30))
+    page = signed_in.get("/jobs/retention").content.decode()
+    assert 'value="90d"' in page
+    assert "By now the time of 0 jobs is over" in page
+    tried = signed_in.post("/jobs/retention", RULES).content.decode()
+    assert "With these rules the time of 1 job is over" in tried
+    assert retention.policy()["transfer"] == Rule(timedelta(days=90))
+    answer = signed_in.post("/jobs/retention", RULES | {"save": "1", "transfer-most": "500"})
+    assert answer.status_code == 302
+    assert retention.policy()["transfer"] == Rule(timedelta(hours=24), 500)
+    assert retention.clean_up() == 1
+    assert signed_in.get(f"/jobs/{job.pk}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("scan-stays", "", "This field is required."),
+        ("scan-stays", "soon", "A duration looks like 24h or 90d"),
+        ("scan-stays", "-1d", "A duration looks like 24h or 90d"),
+        ("failed-most", "0", "greater than or equal to 1"),
+        ("verify-most", "many", "Enter a whole number."),
+    ],
+)
+def test_rule_that_means_nothing_is_told_beside_its_field(
+    signed_in: Client, field: str, value: str, sentence: str
+) -> None:
+    answer = signed_in.post("/jobs/retention", RULES | {"save": "1", field: value})
+    assert answer.status_code == 400
+    assert sentence in beside(answer.content.decode(), f"id_{field}")
+    assert not RetentionRule.objects.exists()
+
+
+def test_only_owners_set_how_long_jobs_stay(client: Client) -> None:
+    accounts.owner()
+    client.force_login(User.objects.create_user("operator"))
+    page = client.get("/jobs/retention").content.decode()
+    assert "An owner can change this." in page
+    assert client.post("/jobs/retention", RULES | {"save": "1"}).status_code == 403
+    assert not RetentionRule.objects.exists()

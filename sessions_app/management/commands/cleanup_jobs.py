@@ -7,8 +7,11 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from sessions_app import retention
+from sessions_app import jobs, retention
 from sessions_app.durations import parse_duration
+
+PURGE_S = 30.0
+"""How often it says that it is still at work."""
 
 
 def duration(text: str) -> timedelta:
@@ -21,8 +24,8 @@ def duration(text: str) -> timedelta:
 
 class Command(BaseCommand):
     help = (
-        "Remove finished jobs whose time is over by the retention policy (HAULIER_RETENTION). "
-        "Active jobs always stay."
+        "Remove finished jobs whose time is over by the retention policy (the page How long jobs stay, or "
+        "HAULIER_RETENTION). Active jobs and those marked to be kept always stay."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,4 +43,7 @@ class Command(BaseCommand):
             count = retention.removable(timezone.now(), older_than=older_than).count()
             self.stdout.write(f"{count} finished jobs would be removed.")
             return
-        self.stdout.write(f"{retention.clean_up(older_than=older_than)} finished jobs removed.")
+        count = retention.clean_up(older_than=older_than)
+        while not jobs.purge(seconds=PURGE_S):
+            self.stderr.write("Still removing their rows ...")
+        self.stdout.write(f"{count} finished jobs removed.")
