@@ -299,6 +299,7 @@ def test_job_that_is_deleted_while_it_is_cleaned_up_after_does_no_harm(
     job = interrupted(submit, work_off, presence)
     assert jobs.delete([job.pk]) == 1
     work_off()
+    assert jobs.purge(seconds=5)
     assert not Shard.objects.exists()
 
 
