@@ -7,10 +7,10 @@ import time
 import psutil
 import pytest
 
-from tests.acceptance.conftest import differences, local, log_of, sftp_on, submit
+from tests.acceptance.conftest import local, log_of, sftp_on, submit
 from tests.product import Product, until
 from tests.servers.openssh import OpenSshServer
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 
 @pytest.fixture

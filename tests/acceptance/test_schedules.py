@@ -2,9 +2,9 @@
 
 import time
 
-from tests.acceptance.conftest import differences, local, log_of
+from tests.acceptance.conftest import local, log_of
 from tests.product import until
-from tests.trees import small_tree
+from tests.trees import differences, small_tree
 
 _DUE = """
 import django; django.setup()
