@@ -60,6 +60,7 @@ class Cut:
     """Where the preparation stands: the cursor of its shard."""
 
     open: list[OpenFolder] | None = None
+    """Folders that are still to be compared; None before the root was."""
     next: int = 1
     """Number of the next row."""
     has_root: bool = False
@@ -75,7 +76,7 @@ class Cut:
         """From what a checkpoint saved."""
         if cursor is None:
             return cls()
-        folders = [
+        folders = cursor["open"] and [
             OpenFolder(path_bytes(path), exists, conflict, Way.read(way))
             for path, exists, conflict, *way in cursor["open"]
         ]
@@ -84,14 +85,15 @@ class Cut:
     def as_json(self) -> Json:
         """For the next checkpoint."""
         return {
-            "open": [
+            "open": self.open
+            and [
                 [
                     path_text(folder.path),
                     folder.exists_at_destination,
                     folder.conflict,
                     *folder.way.as_json(),
                 ]
-                for folder in self.open or ()
+                for folder in self.open
             ],
             "next": self.next,
             "has_root": self.has_root,
