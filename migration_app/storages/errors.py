@@ -2,7 +2,7 @@
 
 StorageError
 ├── ConnectFailed         no connection: name, refused, time-out, handshake
-│   └── HungUp            it may take no more connections now
+│   └── HungUp            a moment later it may not
 ├── AuthenticationFailed  the server said no to who we are
 ├── HostKeyRejected       changed, unknown under `strict`, or not the one that was demanded
 ├── ConnectionLost        was there, is gone                        (transient)
@@ -31,7 +31,7 @@ class ConnectFailed(StorageError):
 
 
 class HungUp(ConnectFailed):
-    """The server closed the connection before it said who it is, as one does that has enough of them."""
+    """The server closed the connection before it could be used, as one does that has enough of them."""
 
 
 class AuthenticationFailed(StorageError):

@@ -12,6 +12,7 @@ from migration_app.storages.errors import (
     AttributesRefused,
     ConnectFailed,
     ConnectionLost,
+    HungUp,
     NoSpace,
     OperationFailed,
     StorageError,
@@ -372,6 +373,8 @@ STARTS = {
 def test_server_that_starts_wrong_is_told_in_one_sentence(start: tuple[bytes, str]) -> None:
     with pytest.raises(ConnectFailed) as caught:
         run(listing, version=start[0])
+    # It would start so again.
+    assert not isinstance(caught.value, HungUp)
     assert start[1] in str(caught.value)
     assert str(caught.value).startswith("127.0.0.1:")
     assert str(caught.value).isprintable()

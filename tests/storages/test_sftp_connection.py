@@ -14,6 +14,7 @@ from migration_app.storages.errors import (
     AuthenticationFailed,
     ConnectFailed,
     HostKeyRejected,
+    HungUp,
     StorageError,
 )
 from migration_app.storages.registry import open_storage
@@ -337,7 +338,7 @@ def test_name_that_is_not_known_is_told(host: str) -> None:
     assert "cannot be reached" in complaint(Address("sftp", host, 2222, "somebody"), ConnectFailed)
 
 
-def speak(banner: bytes | None) -> str:
+def speak(banner: bytes | None, error: type[ConnectFailed] = ConnectFailed) -> str:
     """What is said of a server that says `banner` and hangs up; None: it says nothing at all."""
 
     async def main() -> str:
@@ -352,7 +353,7 @@ def speak(banner: bytes | None) -> str:
         async with server:
             port = server.sockets[0].getsockname()[1]
             storage = open_storage(Address("sftp", "127.0.0.1", port, "somebody"), b"/", guard=lambda: True)
-            with pytest.raises(ConnectFailed) as caught:
+            with pytest.raises(error) as caught:
                 await storage.connect()
             await storage.close()
             assert str(caught.value).startswith(f"127.0.0.1:{port} ")
@@ -364,6 +365,16 @@ def speak(banner: bytes | None) -> str:
 def test_server_that_is_no_ssh_is_told() -> None:
     assert "does not speak SSH" in speak(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 2000)
     assert speak(b"").isprintable()
+
+
+@pytest.mark.parametrize("command", ["kill -9 $PPID", "kill -9 $$"])
+def test_session_that_is_killed_at_its_beginning_may_work_a_moment_later(command: str) -> None:
+    with OpenSshServer(config=[f"ForceCommand {command}"]) as server:
+        assert "SFTP does not start" in complaint(sftp_address(server), HungUp)
+
+
+def test_server_that_hangs_up_in_the_handshake_may_work_a_moment_later() -> None:
+    assert "hung up" in speak(b"SSH-2.0-OpenSSH_9.6\r\n", HungUp)
 
 
 def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

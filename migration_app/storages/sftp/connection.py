@@ -294,7 +294,8 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
     except asyncssh.ChannelOpenError as error:
         raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
     except (StorageError, MalformedPacket) as error:
-        raise ConnectFailed(f"{where} lets this account in, but SFTP does not start: {error}") from error
+        failed = HungUp if isinstance(error, HungUp) else ConnectFailed
+        raise failed(f"{where} lets this account in, but SFTP does not start: {error}") from error
     return wire
 
 
@@ -315,8 +316,9 @@ def _translated(error: Exception, server: _Server) -> StorageError:
         return ConnectFailed(f"{where} cannot be reached: that is no name of a host.")
     if isinstance(error, ConnectionRefusedError):
         return ConnectFailed(f"{where} refuses connections: nothing listens on that port.")
-    has_begun = "handshake" in server.trace.reached
-    if isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)) and not has_begun:
+    if isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)):
+        if "handshake" in server.trace.reached:
+            return HungUp(f"{where} hung up before anybody was signed in.")
         return HungUp(f"{where} hung up: it does not speak SSH, or takes no more connections now.")
     if isinstance(error, OSError):
         return ConnectFailed(

@@ -16,6 +16,7 @@ from migration_app.storages.errors import (
     AlreadyExists,
     ConnectFailed,
     ConnectionLost,
+    HungUp,
     NameRefused,
     NoSpace,
     NotFound,
@@ -141,6 +142,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         if self.error is not None:
             return
         self.error = error
+        # One that said something else, as a shell does that talks, will say it again.
+        failed = ConnectFailed if self._buffer else HungUp
         self._out.clear()
         self._buffer.clear()
         if self._watch is not None:
@@ -149,7 +152,7 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             transport: Any = self._channel.get_connection()
             transport.abort()
         if not self._version.done():
-            self._version.set_exception(ConnectFailed(str(error)))
+            self._version.set_exception(failed(str(error)))
             # The one who waits for it may be gone already.
             self._version.exception()
         callbacks, self._callbacks = self._callbacks, {}
@@ -208,8 +211,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone."""
-        reason = f": {readable(str(exc))}" if exc is not None and str(exc) else "."
-        self.fail(ConnectionLost(f"The connection broke{reason}"))
+        reason = f": {readable(str(exc))}" if exc is not None and str(exc) else ""
+        self.fail(ConnectionLost(f"The connection broke{reason}."))
 
     def _take_packets(self) -> None:
         buffer, start = self._buffer, 0
