@@ -8,26 +8,19 @@ import signal
 import sqlite3
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.acceptance.conftest import local, submit
+from tests.killtest.rows import Rows
 from tests.product import Product, until
-from tests.servers.openssh import OpenSshServer
+from tests.servers.openssh import LoggingServer
 from tests.trees import differences
 
 CHECKPOINT_FILES = 1000
 """The most files of a shard between two checkpoints."""
 FILES_IN_FLIGHT = 64
-
-
-SFTP_SERVERS = (
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/libexec/sftp-server",
-)
 
 
 @pytest.fixture
@@ -36,15 +29,8 @@ def product(own_product):
 
 
 @pytest.fixture
-def operations(tmp_path):
-    """What the server did, a line each; internal-sftp would tell the system's log instead."""
-    return tmp_path / "operations.log"
-
-
-@pytest.fixture
-def host(operations):
-    program = next(path for path in SFTP_SERVERS if Path(path).exists())
-    with OpenSshServer(config=[f"ForceCommand exec {program} -e -l INFO 2>>{operations}"]) as found:
+def host():
+    with LoggingServer() as found:
         yield found
 
 
@@ -61,9 +47,9 @@ def slow_site(tmp_path):
     return root
 
 
-def renames(operations):
+def renames(host):
     """How often each final name was given, as the server logged it."""
-    return collections.Counter(re.findall(r'rename old ".*" new "(.*)"', operations.read_text()))
+    return collections.Counter(re.findall(r'rename old ".*" new "(.*)"', "".join(host.operations().values())))
 
 
 def in_the_middle(product, job):
@@ -95,7 +81,7 @@ def suspend(product, process):
             time.sleep(0.05)
 
 
-def test_killed_worker_sends_at_most_a_checkpoint_again(product, operations, sftp, slow_site, tmp_path):
+def test_killed_worker_sends_at_most_a_checkpoint_again(product, host, sftp, slow_site, tmp_path):
     job = submit(
         product,
         "/api/transfer",
@@ -106,8 +92,8 @@ def test_killed_worker_sends_at_most_a_checkpoint_again(product, operations, sft
     result = product.wait_for(job)["transfer_result"]
     assert differences(slow_site, tmp_path / "host") == ""
     assert result["files_transferred"] == 6001
-    again = {path: count for path, count in renames(operations).items() if count > 1}
-    assert len(renames(operations)) == 6001
+    again = {path: count for path, count in renames(host).items() if count > 1}
+    assert len(renames(host)) == 6001
     assert max(again.values(), default=1) <= 2
     assert len(again) <= CHECKPOINT_FILES + FILES_IN_FLIGHT
     assert not list((tmp_path / "host").rglob(".haulier-*"))
@@ -203,7 +189,19 @@ def test_web_process_may_die_while_a_client_listens(product: Product, sftp, slow
     product.wait_for(job)
 
 
-def test_zombie_writes_nothing_more(product, operations, sftp, slow_site, tmp_path):
+CHANGES = re.compile(
+    r'^(?:open ".*" flags [A-Z,]*(?:WRITE|CREATE)|mkdir|set|posix-rename|rename|remove|symlink)', re.MULTILINE
+)
+"""What changes something at the server, in its log."""
+
+
+def test_zombie_writes_nothing_more(product, host, sftp, slow_site, tmp_path):
+    """A worker that is stopped past its lease, and goes on when another has done its work, changes nothing any more:
+    no row of ours, and no file at the server.
+
+    What had left for the server before it was stopped cannot be taken back, and takes effect after the stop: that is
+    answered to nobody, and may be renames of as many files as are under way at once. Each of them was whole.
+    """
     job = submit(
         product,
         "/api/transfer",
@@ -212,18 +210,27 @@ def test_zombie_writes_nothing_more(product, operations, sftp, slow_site, tmp_pa
     in_the_middle(product, job)
     zombie = busy_worker(product)
     suspend(product, zombie)
+    before = host.operations()
+    ports = {
+        link.laddr.port for link in zombie.net_connections() if link.raddr and link.raddr.port == host.port
+    }
+    assert ports
     try:
         product.wait_for(job)
         assert differences(slow_site, tmp_path / "host") == ""
-        before = operations.read_text()
+        after = host.operations()
+        had_left = "".join(after[port][len(before.get(port, "")) :] for port in ports)
+        assert len(re.findall("rename old", had_left)) <= FILES_IN_FLIGHT
+        rows = Rows(product.folder / "data/haulier.sqlite3")
+        written = rows.log(job), rows.shards(job), rows.states(job)
         zombie.resume()
         # It says so itself once it has found out.
         until(lambda: "was lost to another worker" in product.printed())
         time.sleep(1)
-        after = operations.read_text()[len(before) :]
-        assert not re.search(r"^(open|mkdir|set|posix-rename|rename|remove|symlink)", after, re.MULTILINE), (
-            after
-        )
+        for port, text in host.operations().items():
+            told = text[len(after.get(port, "")) :]
+            assert not CHANGES.search(told), told
+        assert (rows.log(job), rows.shards(job), rows.states(job)) == written
         assert differences(slow_site, tmp_path / "host") == ""
         assert zombie.is_running()
     finally:

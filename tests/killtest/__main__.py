@@ -92,7 +92,7 @@ def _lines(one: Round, seed: int) -> list[str]:
         f"{one.kills.total()} kills ({_kinds(one.kills)}), {one.took_s:.1f} s, "
         f"{one.events} events over {one.connections} connections; done twice: {again.files} files "
         f"(at most {again.worst} of a shard, the oldest {again.oldest_s:.1f} s), {one.bytes_again / 1e6:.0f} MB of "
-        f"large ones; {'ok' if not one.violations else 'VIOLATIONS'}",
+        f"large ones; leases lost: {one.lost_leases}; {'ok' if not one.violations else 'VIOLATIONS'}",
         *(f"  {violation}" for violation in one.violations),
     ]
     if one.violations:

@@ -19,6 +19,8 @@ class Kind(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     CANCEL = "cancel"
+    LEASE = "lease"
+    """Nothing that is done: a worker lost its lease by itself."""
 
 
 KILLS = (Kind.WORKER, Kind.WEB, Kind.SSHD, Kind.SUPERVISOR)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import random
+import re
 import shutil
 import signal
 import threading
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +27,7 @@ from tests.killtest.rows import Rows
 from tests.killtest.trees import Tree, make_tree
 from tests.killtest.watcher import TreeWatcher, bytes_written, written_under_final_names
 from tests.product import ENDED, Answer, Product
-from tests.servers.openssh import OpenSshServer
+from tests.servers.openssh import LoggingServer
 from tests.trees import differences
 
 T = TypeVar("T")
@@ -36,18 +38,13 @@ LIMIT_MB_PER_S = 16
 """So that a round lasts: else all would be over before much can be killed."""
 PATIENCE_S = 180.0
 """For the end of a job after the last kill."""
-REST_S = 30.0
-"""For what is done after the end."""
+REST_S = 60.0
+"""For an answer, and for what is done after the end."""
 VICTIM_S = 4.0
 """How long a victim is waited for, where all of its kind are dead."""
 ECHO_S = 1.0
 """What a dead process has sent takes so long to arrive, at most."""
 OBSTACLES = 40
-SFTP_SERVERS = (
-    "/usr/lib/openssh/sftp-server",
-    "/usr/libexec/openssh/sftp-server",
-    "/usr/libexec/sftp-server",
-)
 
 
 @dataclass
@@ -63,6 +60,7 @@ class Round:
     """Of the listener."""
     again: Again = field(default_factory=Again)
     bytes_again: int = 0
+    lost_leases: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -72,11 +70,8 @@ class Arena:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.tree: Tree = make_tree(folder / "source")
-        self.operations = folder / "operations.log"
-        self.operations.touch()
         self.servers = {
-            has_shell: stack.enter_context(_logging_server(self.operations, has_shell=has_shell))
-            for has_shell in (True, False)
+            has_shell: stack.enter_context(LoggingServer(has_shell=has_shell)) for has_shell in (True, False)
         }
         self.product = stack.enter_context(Product(folder / "product", HAULIER_LEASE_S=str(LEASE_S)))
         self.product.start(WORKERS)
@@ -108,7 +103,7 @@ class _Play:
         self._waiting: list[threading.Thread] = []
         """For those that are to go on again, or to be gone."""
         self._printed_from = len(self._product.printed())
-        self._operations_from = arena.operations.stat().st_size
+        self._told_before = self._host.operations()
         self._jobs: list[str] = []
 
     def run(self) -> None:
@@ -372,14 +367,29 @@ class _Play:
             found.violations.append(f"the copy differs: {different[:500]}")
         shard_of = ShardOf(self._rows, self._jobs[::-1])
         # Web processes do no work that could be lost.
-        blows = [blow for blow in self._blows if blow.kind is not Kind.WEB]
+        blows = [blow for blow in self._blows if blow.kind is not Kind.WEB] + self._lost_leases()
+        blows.sort(key=lambda blow: blow.since)
         found.again, told = invariants.count_again(watcher.arrivals, blows, shard_of)
         found.violations += told
         found.violations += self._check_operations()
         found.violations += invariants.check_printed(self._product.printed(self._printed_from))
 
+    def _lost_leases(self) -> list[Blow]:
+        """On a machine that is too busy a worker may not come to renew its lease: then another one goes on, too."""
+        printed = self._product.printed(self._printed_from)
+        told = re.findall(
+            r"^(\S+ \S+),\d+ .*: Shard \d+ (?:stops: lost|was lost|was taken over)", printed, re.MULTILINE
+        )
+        ago_s = [time.time() - datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() for at in told]
+        self._found.lost_leases = len(told)
+        return [
+            Blow(Kind.LEASE, time.monotonic() - ago - 2 * LEASE_S, time.monotonic() - ago + 1 + ECHO_S)
+            for ago in ago_s
+        ]
+
     def _check_operations(self) -> list[str]:
-        log = self._arena.operations.read_bytes()[self._operations_from :].decode()
+        told = self._host.operations().items()
+        log = "".join(text[len(self._told_before.get(port, "")) :] for port, text in told)
         named = written_under_final_names(log)
         for path, size in bytes_written(log).items():
             copy = Path(path)
@@ -396,13 +406,3 @@ def _choose(find: Callable[[], list[T]], pick: float) -> T | None:
             return None
         time.sleep(0.05)
     return found[int(pick * len(found))]
-
-
-def _logging_server(operations: Path, *, has_shell: bool) -> OpenSshServer:
-    """A server that logs what it is asked for; internal-sftp would tell the system's log instead."""
-    program = next(path for path in SFTP_SERVERS if Path(path).exists())
-    serve = f"exec {program} -e -l INFO 2>>'{operations}'"
-    if has_shell:
-        # A forced command takes the place of all others, so it lets them through.
-        serve = f'case "$SSH_ORIGINAL_COMMAND" in *internal-sftp*) {serve};; *) eval "$SSH_ORIGINAL_COMMAND";; esac'
-    return OpenSshServer(config=[f"ForceCommand {serve}"])

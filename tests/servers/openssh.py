@@ -20,6 +20,11 @@ import asyncssh
 START_S = 10.0
 _ATTEMPTS = 5
 _POLL_S = 0.02
+_SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/libexec/sftp-server",
+)
 
 
 class OpenSshServer:
@@ -211,6 +216,28 @@ class OpenSshServer:
                     return True
             time.sleep(_POLL_S)
         return False
+
+
+class LoggingServer(OpenSshServer):
+    """One that tells what it was asked for: `sftp-server -l INFO`, as `internal-sftp` would tell the system's log."""
+
+    def __init__(self, *, has_shell: bool = False) -> None:
+        self._operations = Path(tempfile.mkdtemp(prefix="haulier-operations-"))
+        program = next(path for path in _SFTP_SERVERS if Path(path).exists())
+        # Named after the client's port, the second word of SSH_CONNECTION.
+        serve = f"set -- $SSH_CONNECTION; exec {program} -e -l INFO 2>>{self._operations}/$2"
+        if has_shell:
+            # A forced command takes the place of all others, so it lets them through.
+            serve = f'case "$SSH_ORIGINAL_COMMAND" in internal-sftp*) {serve};; *) eval "$SSH_ORIGINAL_COMMAND";; esac'
+        super().__init__(has_shell=has_shell, config=[f"ForceCommand {serve}"])
+
+    def operations(self) -> dict[int, str]:
+        """What it was asked for so far, a line each, by the client's port."""
+        return {int(log.name): log.read_text() for log in sorted(self._operations.iterdir())}
+
+    def stop(self) -> None:
+        super().stop()
+        shutil.rmtree(self._operations, ignore_errors=True)
 
 
 def _program() -> str:
