@@ -107,15 +107,15 @@ def _values(row: Row) -> tuple[Any, ...]:
     )
 
 
-def mark(job_id: UUID, outcomes: Iterable[tuple[int, str]]) -> None:
-    """Note how entries ended, by number: done, or failed where there is an error text."""
+def mark(job_id: UUID, outcomes: Iterable[tuple[int, str, int]]) -> None:
+    """Note how entries ended, by number: done, or failed where there is an error text, and after how many tries."""
     job_key = _job_key(job_id)
     _execute_for_each(
-        f"UPDATE {_TABLE} SET state = %s, error = %s, attempts = attempts + 1 "  # noqa: S608
+        f"UPDATE {_TABLE} SET state = %s, error = %s, attempts = attempts + %s "  # noqa: S608
         "WHERE job_id = %s AND number = %s",
         [
-            (EntryState.FAILED.value if error else EntryState.DONE.value, error, job_key, number)
-            for number, error in outcomes
+            (EntryState.FAILED.value if error else EntryState.DONE.value, error, tries, job_key, number)
+            for number, error, tries in outcomes
         ],
     )
 
@@ -126,7 +126,7 @@ def fail_paths(
     """Mark rows that are there already, from number `first` on, as failed, by path; gives the problems that no row was
     found for."""
     numbers = find_numbers(job_id, [path for path, _ in problems], first=first)
-    mark(job_id, [(numbers[path], error) for path, error in problems if path in numbers])
+    mark(job_id, [(numbers[path], error, 1) for path, error in problems if path in numbers])
     return [(path, error) for path, error in problems if path not in numbers]
 
 

@@ -80,13 +80,16 @@ class _Reading:
         """Whether a file comes again later, as it may have been refused because others were open."""
         if one.was_opened:
             self._rounds.get_on()
-        is_refused = not one.was_opened and type(result) is OperationFailed
-        return is_refused and self._rounds.puts_off((one.number, one.entry))
+        is_transient = isinstance(result, StorageError) and result.is_transient
+        is_refused = is_transient or (not one.was_opened and type(result) is OperationFailed)
+        return is_refused and self._rounds.puts_off((one.number, one.entry), is_transient=is_transient)
 
     def _step(self) -> bool:
         if self.lost is not None:
             return False
         if self._rounds.put_off and not (self._left or self.under_way):
+            if self._rounds.waits(self.pump.schedule):
+                return False
             self._left.extend(self._rounds.begin_next())
         if self.hungry and self.in_window < WINDOW:
             self.hungry.popleft().ask()

@@ -172,7 +172,8 @@ class Flow:
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
             resumed = item.start if error is None else 0
-            self._done.append(Done(item.number, item.entry.path, size, error, resumed, copy.refusal))
+            tries = 1 + (self._rounds.tries[item] if self._rounds.tries else 0)
+            self._done.append(Done(item.number, item.entry.path, size, error, resumed, copy.refusal, tries))
         if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()
@@ -183,8 +184,11 @@ class Flow:
             self._rounds.get_on()
         # What is large may itself be what leaves no room, and is not sent twice for nothing.
         costs_little = copy.was_refused or copy.item.entry.size < LARGE_FROM
-        is_unclear = isinstance(copy, FileCopy) and type(error) in (OperationFailed, NoSpace)
-        return is_unclear and costs_little and self._rounds.puts_off(copy.item)
+        is_unclear = type(error) in (OperationFailed, NoSpace) and costs_little
+        is_transient = error is not None and error.is_transient
+        if not isinstance(copy, FileCopy) or not (is_unclear or is_transient):
+            return False
+        return self._rounds.puts_off(copy.item, is_transient=is_transient)
 
     def _line_up(self, items: Iterable[Item]) -> None:
         at_once = self._rounds.at_once
@@ -212,6 +216,8 @@ class Flow:
 
     def _start_round(self) -> bool:
         if not self._are_lanes_over or not self._rounds.put_off:
+            return False
+        if self._rounds.waits(self._pump.schedule):
             return False
         self._line_up(self._rounds.begin_next())
         return True

@@ -31,6 +31,7 @@ class Done:
     """How many of `bytes` an earlier attempt had copied."""
     refusal: AttributesRefused | None = None
     """Why its mode and mtime could not be set, though it is in place."""
+    tries: int = 1
 
 
 @dataclass(frozen=True, slots=True)

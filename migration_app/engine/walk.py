@@ -43,10 +43,11 @@ class Walk(Generic[Folder]):
 
     def tries_again(self, folder: Folder, *found: FolderListing | StorageError) -> bool:
         """Whether a folder comes again later, as it may have been refused because others were open."""
-        is_refused = any(type(one) is OperationFailed for one in found)
+        is_transient = any(isinstance(one, StorageError) and one.is_transient for one in found)
+        is_refused = is_transient or any(type(one) is OperationFailed for one in found)
         if not is_refused:
             self._rounds.get_on()
-        elif self._rounds.puts_off(folder):
+        elif self._rounds.puts_off(folder, is_transient=is_transient):
             del self._open[folder]
             self._pump.schedule()
             return True
@@ -81,6 +82,8 @@ class Walk(Generic[Folder]):
 
     def _launch(self) -> bool:
         if self._rounds.put_off and not (self._stack or self._open):
+            if self._rounds.waits(self._pump.schedule):
+                return False
             self._stack = self._rounds.begin_next()
         is_full = len(self._open) >= self._rounds.at_once or self._waiting >= MOST_WAITING
         if is_full or not self._stack or self.lost is not None:

@@ -467,7 +467,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
     }
     if failures:
         current["last_error"] = failures[-1].data["error"]
-    outcomes = [(one.number, str(one.error) if one.error is not None else "") for one in done]
+    outcomes = [(one.number, str(one.error) if one.error is not None else "", one.tries) for one in done]
     context.checkpoint(
         cursor={str(number): size for number, size in batches[-1].partial.items()},
         current=current,
@@ -526,7 +526,7 @@ def _save_folders(context: ShardContext, numbers: list[int], done: list[Done]) -
     failed = [one for one in done if one.error is not None]
     context.counters["failed"] = context.counters.get("failed", 0) + len(failed)
     context.counters["folder_refusals"] += sum(one.refusal is not None for one in done)
-    outcomes = [(numbers[one.number], str(one.error)) for one in failed]
+    outcomes = [(numbers[one.number], str(one.error), one.tries) for one in failed]
     context.checkpoint(events=_failures(failed), write=lambda: manifest.mark(context.job_id, outcomes))
 
 

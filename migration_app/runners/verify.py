@@ -128,7 +128,7 @@ def _cut(context: ShardContext) -> tuple[list[Json], int, int]:
 
 def _save(context: ShardContext, proofs: list[Proof]) -> None:
     manifest.mark(
-        context.job_id, [(proof.file.number, "" if proof.is_equal else proof.reason) for proof in proofs]
+        context.job_id, [(proof.file.number, "" if proof.is_equal else proof.reason, 1) for proof in proofs]
     )
     # Afterwards: it says of files whose content could not be compared why that was so.
     save_evidence(context, proofs)

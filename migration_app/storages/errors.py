@@ -6,6 +6,7 @@ StorageError
 ├── AuthenticationFailed  the server said no to who we are
 ├── HostKeyRejected       changed, unknown under `strict`, or not the one that was demanded
 ├── ConnectionLost        was there, is gone                        (transient)
+├── Unavailable           not now: busy, or too many at once       (transient)
 ├── NotFound              no such file or folder
 ├── PermissionDenied
 ├── AlreadyExists
@@ -16,6 +17,10 @@ StorageError
 ├── AttributesRefused     it is there and whole, but its mode or mtime could not be set
 ├── SourceChanged         the file is not what was listed any more
 └── OperationFailed       anything else the server said
+
+What becomes of a job: AuthenticationFailed and HostKeyRejected fail it. After ConnectionLost, and after ConnectFailed
+where there had been a connection before, all goes on with another connection. Transient errors, and those that do not
+say what they are (OperationFailed, NoSpace), have their file tried again a few times; all others fail it at once.
 """
 
 
@@ -44,6 +49,12 @@ class HostKeyRejected(StorageError):
 
 class ConnectionLost(StorageError):
     """The connection broke."""
+
+    is_transient = True
+
+
+class Unavailable(StorageError):
+    """The server cannot do this now."""
 
     is_transient = True
 

@@ -16,7 +16,7 @@ from tests.engine.trees import items_of
 pytestmark = pytest.mark.slow
 
 SIZE = 3 * KEEP_FROM
-RATE = 30e6
+RATE = 4e6
 """Slow enough, in bytes a second, to be stopped in the middle."""
 CONTENT = os.urandom(2**20) * (SIZE // 2**20)
 

@@ -60,10 +60,10 @@ def test_rows_come_back_as_the_entries_that_they_were(job):
 def test_marked_rows_are_not_pending_any_more(job):
     rows = [Row(n, Entry(b"%d" % n, Kind.FILE), EntryAction.CREATE, EntryState.PENDING) for n in range(1, 6)]
     manifest.add(job.pk, rows)
-    manifest.mark(job.pk, [(1, ""), (3, "No such file.")])
+    manifest.mark(job.pk, [(1, "", 1), (3, "No such file.", 4)])
     assert [row.number for row in manifest.pending(job.pk, 1, 4)] == [2, 4]
     failed = manifest.rows_of(job.pk).get(number=3)
-    assert (failed.state, failed.error, failed.attempts) == ("failed", "No such file.", 1)
+    assert (failed.state, failed.error, failed.attempts) == ("failed", "No such file.", 4)
     assert manifest.fail_paths(job.pk, [(b"5", "gone"), (b"9", "unknown")]) == [(b"9", "unknown")]
 
 

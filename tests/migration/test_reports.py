@@ -73,7 +73,7 @@ def test_csv_has_every_file_and_no_cell_is_a_formula(owner, job, monkeypatch):
 
 def test_page_to_print_shows_sums_and_failures_harmlessly(client, owner, job):
     client.force_login(owner)
-    manifest.mark(job.pk, [(len(NAMES), "No <i>such</i> file.")])
+    manifest.mark(job.pk, [(len(NAMES), "No <i>such</i> file.", 1)])
     answer = client.get(f"/api/sessions/{job.pk}/report?format=html")
     text = answer.content.decode()
     assert answer["Content-Type"].startswith("text/html")

@@ -23,6 +23,7 @@ from migration_app.storages.errors import (
     OperationFailed,
     PermissionDenied,
     StorageError,
+    Unavailable,
 )
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Cursor, MalformedPacket
@@ -280,6 +281,9 @@ def status_error(kind: int, data: bytes) -> StorageError | None:
     if code == packets.BAD_MESSAGE:
         # OpenSSH's word for what the system calls an invalid argument or too long a name.
         return NameRefused("The server does not take such a name or value.")
+    if code in (packets.NO_CONNECTION, packets.CONNECTION_LOST):
+        # What lies behind the server, as with a gateway to another one, is out of its reach.
+        return Unavailable(f"The server cannot do this now: {said or 'it gives no reason'}.")
     if code in (packets.NO_SPACE, packets.QUOTA_EXCEEDED):
         return NoSpace("The disk is full or the quota used up.")
     if code == packets.OP_UNSUPPORTED:
