@@ -194,9 +194,10 @@ class Product:
             self.manage("migrate", "-v0")
             Product._migrated = database.read_bytes()
 
-    def start(self, workers: int = 2, *, no_login: bool = True, script: bool = False) -> None:
-        """Start everything and return when all is up; with `script` by script/server, else by `manage.py serve`."""
-        offset = self.launch(workers, no_login=no_login, script=script)
+    def start(self, workers: int = 2, *, no_login: bool = True, script: bool = False, only: str = "") -> None:
+        """Start everything, or `only` web or workers, and return when all is up; with `script` by script/server, else
+        by `manage.py serve`."""
+        offset = self.launch(workers, no_login=no_login, script=script, only=only)
         assert self.process is not None
         deadline = time.monotonic() + READY_S
         while "\nReady.\n" not in "\n" + self.printed(offset):
@@ -204,12 +205,13 @@ class Product:
             assert not is_late, f"not ready:\n{self.printed(offset)}"
             time.sleep(0.02)
 
-    def launch(self, workers: int = 2, *, no_login: bool = True, script: bool = False) -> int:
+    def launch(self, workers: int = 2, *, no_login: bool = True, script: bool = False, only: str = "") -> int:
         """Start everything without waiting for it; gives where in what is printed this start begins."""
         if not script:
             self.migrate()
         command = ["script/server"] if script else [sys.executable, "manage.py", "serve"]
         options = ["--workers", str(workers), *(["--no-login"] if no_login else [])]
+        options += ["--only", only] if only else []
         offset = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(

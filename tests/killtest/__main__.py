@@ -12,6 +12,10 @@ Then it must hold:
   every run of the job ended once; seq is 1 to n; a listener, cut off again and again, heard each event once, in order
   no lease is left, no open shard, no open row of the queue
   what was done twice for a kill is no more than a checkpoint holds; results and progress say what is so
+
+With --load nothing is killed: four workers and two web processes (a second `serve --only web`) share one SQLite file,
+while four people transfer, two scan, four list and ten listen, half of them at either port. No answer may be a 5xx,
+every job must complete with a whole copy, and "database is locked" must stand nowhere.
 """
 
 import argparse
@@ -27,6 +31,7 @@ from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from tests.killtest.load import load
 from tests.killtest.plan import Kind
 from tests.killtest.rounds import Arena, Round
 
@@ -46,12 +51,15 @@ def _options() -> argparse.Namespace:
         "--round", type=int, default=0, metavar="K", help="the K-th round of this seed alone, to repeat it"
     )
     parser.add_argument(
+        "--load", type=float, default=0, metavar="SECONDS", help="a full load for so long, in place of rounds"
+    )
+    parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where to work (default: the system's temporary folder)"
     )
     parser.add_argument("--json", action="store_true", help="print the sum as JSON")
     found = parser.parse_args()
-    if found.rounds < 1 or found.round < 0:
-        parser.error("--rounds and --round must be 1 or more")
+    if found.rounds < 1 or found.round < 0 or found.load < 0:
+        parser.error("numbers must be 1 or more")
     return found
 
 
@@ -60,6 +68,8 @@ def main() -> int:
     options = _options()
     # Stopped, it stops its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if options.load:
+        return _load(options)
     numbers = [options.round] if options.round else range(1, options.rounds + 1)
     folder = Path(tempfile.mkdtemp(prefix="haulier-killtest-", dir=options.folder))
     out = sys.stderr if options.json else sys.stdout
@@ -83,6 +93,22 @@ def main() -> int:
         found["kept"] = str(folder)
     print(json.dumps(found, indent=2) if options.json else _sentence(found))
     return 1 if is_kept else 0
+
+
+def _load(options: argparse.Namespace) -> int:
+    with (
+        tempfile.TemporaryDirectory(prefix="haulier-load-", dir=options.folder) as folder,
+        redirect_stdout(io.StringIO()),
+    ):
+        found = load(Path(folder), options.load).as_json()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 1 if found["violations"] else 0
+    for name, value in found.items():
+        if name != "violations":
+            print(f"{name}: {value}")
+    print(f"violations: {len(found['violations'])}", *found["violations"], sep="\n  ")
+    return 1 if found["violations"] else 0
 
 
 def _lines(one: Round, seed: int) -> list[str]:
