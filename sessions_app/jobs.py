@@ -111,7 +111,8 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     JobClaim.objects.bulk_create(JobClaim(job=job, key=claim.key, path=claim.path) for claim in wanted)
     shard = Shard.objects.create(job=job, number=1, kind=ShardKind.PREPARE)
     # One of the first clients draws this event as the job's first progress.
-    created = {**job.progress, "type": job.type, "title": job.title}
+    by = f"{job.owner.username} from {job.client_ip}" if job.client_ip else job.owner.username
+    created = {**job.progress, "type": job.type, "title": job.title, "by": by}
     log = [NewEvent("job_created", created)]
     if submission.origin:
         log.append(NewEvent("log", {"level": "info", "message": submission.origin}))

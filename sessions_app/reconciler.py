@@ -50,8 +50,11 @@ def reconcile() -> None:
 
 
 def _take_back(shard: Shard) -> None:
-    if not leases.take_back(shard):
-        return
+    with transaction.atomic():
+        if not leases.take_back(shard):
+            return
+        text = f"Part {shard.number} was taken back from a worker that ended or fell silent; another goes on with it."
+        events.append(shard.job_id, [NewEvent("log", {"level": "warning", "message": text})])
     logger.warning("Took shard %s of job %s back from a dead worker.", shard.number, shard.job_id)
     if shard.deaths + 1 < leases.MOST_DEATHS or _is_job_moving(shard):
         return

@@ -208,7 +208,7 @@ function speakProgress() {
 }
 
 const LINES = {
-  job_created: () => "Created",
+  job_created: (data) => (data.by ? `Created by ${data.by}` : "Created"),
   state: ({ to, reason }) => `Now ${to === "pending" ? "waiting" : to}${reason ? `: ${reason}` : ""}`,
   phase: ({ phase }) => `Phase: ${phase}`,
   file_failed: ({ path, error }) => `${path}: ${error}`,

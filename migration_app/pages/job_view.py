@@ -336,7 +336,7 @@ def line_of(event: JobEvent) -> Line:
     data = event.data
     kind, text = "info", event.type
     if event.type == "job_created":
-        text = "Created"
+        text = f"Created by {data['by']}" if data.get("by") else "Created"
     elif event.type == "state":
         text = f"Now {_STATES.get(data.get('to', ''), data.get('to', ''))}"
         if reason := data.get("reason"):

@@ -24,6 +24,7 @@ from typing import Any
 
 from tests.bench.cells import find_cells
 from tests.bench.history import history_table, measure_history
+from tests.bench.latency import latency_table, measure_latency
 from tests.bench.report import as_json, as_table
 from tests.bench.runner import measure
 
@@ -75,6 +76,13 @@ def _options() -> argparse.Namespace:
         metavar="N",
         help="measure the lists of jobs instead, with N jobs in the history",
     )
+    parser.add_argument(
+        "--latency",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure how soon a job begins and how soon it pauses instead, N times each",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     found = parser.parse_args()
     found.peer = found.peer or list(PEERS)
@@ -109,9 +117,11 @@ def main() -> int:
     with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
         if options.history:
             found = measure_history(options, folder)
+        elif options.latency:
+            found = measure_latency(options, folder)
         else:
             found = as_json(measure(options, options.cells, folder), options)
-    table = history_table if options.history else as_table
+    table = history_table if options.history else latency_table if options.latency else as_table
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
     return 0 if found.get("success", True) else 1
 

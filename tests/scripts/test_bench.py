@@ -67,3 +67,16 @@ def test_copy_that_is_not_whole_is_told_as_failed_and_ends_with_1(tmp_path):
     assert done.returncode == 1
     assert "small/local/0, run 1 of 1: cp -a failed: the copy differs from its source in " in done.stderr
     assert [line.split()[2] for line in done.stdout.splitlines() if "cp -a " in line] == ["failed"]
+
+
+@pytest.mark.slow
+def test_latencies_are_measured():
+    done = bench("--latency", "2", "--large-mib", "8", "--workers", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [row["what"] for row in found["latencies"]] == [
+        "submit → running",
+        "pause, 1,000 small files",
+        "pause, one large file",
+    ]
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in found["latencies"])

@@ -89,6 +89,7 @@ def test_expired_lease_is_reclaimed_and_the_zombie_can_write_nothing(submit, wor
     Shard.objects.filter(pk=zombie.shard_id).update(lease_until=timezone.now() - timedelta(minutes=5))
     reconcile()
     assert Shard.objects.get(pk=zombie.shard_id).deaths == 1
+    assert job.events.get(type="log").data["message"].startswith("Part 1 was taken back from a worker that ")
     work_off()
     job.refresh_from_db()
     assert job.status == "completed"
