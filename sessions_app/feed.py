@@ -5,10 +5,9 @@ import time
 from collections.abc import AsyncGenerator
 from uuid import UUID
 
-from sessions_app.audience import job_of
 from sessions_app.events import ENDINGS
 from sessions_app.gate import StreamGrant
-from sessions_app.hub import BATCH, Hub, Item
+from sessions_app.hub import Hub, Item
 
 HEARTBEAT_S = 10.0
 LONGEST_S = 3600.0
@@ -19,30 +18,26 @@ _DELETED = Item(UUID(int=0), 0, "failed", {"error": "The session was deleted."})
 
 
 async def follow(hub: Hub, grant: StreamGrant) -> AsyncGenerator[list[Item], None]:
-    """Lists of items, an empty one when nothing came for HEARTBEAT_S.
+    """Lists of items; an empty one at first, when nothing can be missed any more, and when none came for HEARTBEAT_S.
 
     It ends when its listener has fallen too far behind, or its job was deleted; in the style `progress` with
     the job's run, in the others when it has grown old.
     """
     is_run = grant.style == "progress"
     started = time.monotonic()
-    newest = await hub.newest_id()
-    after = grant.after
-    if after is None:
-        after = 0 if job_of(grant.channel) else newest
-    # An id of the future, as after a database was put back, would hide everything to come.
-    after = min(after, newest)
     # Joined before it reads, so that nothing between the two is lost.
     listener = await hub.join(grant.channel)
     try:
-        while missed := await hub.replay(grant.channel, after):
-            after = missed[-1].id or after
-            yield missed
-            if is_run and _ends_run(missed):
+        items, after, is_all = await hub.replay(grant.channel, grant.after)
+        yield []
+        while True:
+            if items:
+                yield items
+            if is_run and _ends_run(items):
                 return
-            if len(missed) < BATCH:
+            if is_all:
                 break
-        yield await hub.progress(grant.channel)
+            items, after, is_all = await hub.replay(grant.channel, after)
         while not listener.is_overrun and (is_run or time.monotonic() - started < LONGEST_S):
             try:
                 async with asyncio.timeout(HEARTBEAT_S):

@@ -119,7 +119,8 @@ class Gate:
         if self._limit is None:
             self._limit = asyncio.Semaphore(MOST_AT_ONCE)
         async with self._limit:
-            await self._django(scope, receive, send)
+            # A request that has begun comes to its end: Django leaves tasks behind when it is cancelled.
+            await asyncio.shield(self._django(scope, receive, send))
 
 
 def _no_body() -> Receive:

@@ -8,14 +8,15 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import close_old_connections, connection
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from sessions_app import events
@@ -30,6 +31,8 @@ LOOK_S = 0.1
 EXISTENCE_S = 2.0
 """How often the hub looks whether the jobs that somebody listens to are still there."""
 BATCH = 1000
+REPLAY_BATCH = 200
+"""Events that one listener is given at once: a thousand listeners may each hold so many."""
 MOST_PENDING = 20_000
 """Items that a listener may fall behind before it is sent away, to come back with its last id."""
 
@@ -87,6 +90,16 @@ class Listener:
         return items
 
 
+class Missed(NamedTuple):
+    """Items of the past, at most REPLAY_BATCH events."""
+
+    items: list[Item]
+    last_id: int
+    """The id up to which a listener has heard everything, once it has these."""
+    is_all: bool
+    """Whether nothing is missing any more; the progress of the active jobs comes last then."""
+
+
 class Tail:
     """Reads what was committed since the last look. For one thread only: it owns that thread's connection."""
 
@@ -112,7 +125,7 @@ class Tail:
         items: list[Item] = []
         last = self._last_id
         while True:
-            rows = list(JobEvent.objects.filter(pk__gt=last).select_related("job").order_by("pk")[:BATCH])
+            rows = list(_lean(JobEvent.objects.filter(pk__gt=last))[:BATCH])
             items += [item_of(row) for row in rows]
             if rows:
                 last = rows[-1].pk
@@ -170,20 +183,11 @@ class Hub:
         if not members:
             self._listeners.pop(listener.channel, None)
 
-    async def replay(self, channel: str, after: int) -> list[Item]:
-        """At most BATCH events of a channel after an id."""
+    async def replay(self, channel: str, after: int | None) -> Missed:
+        """What there is of a channel after an event, in batches. Without an id a job's events begin with the first, a
+        person's are those from now on."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, _read_events, channel, after)
-
-    async def newest_id(self) -> int:
-        """The id of the last event of all."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, _read_newest_id)
-
-    async def progress(self, channel: str) -> list[Item]:
-        """The progress of the channel's active jobs as it stands."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, _read_progress, channel)
+        return await loop.run_in_executor(self._readers, _keeping_connection, _read_missed, channel, after)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -221,19 +225,42 @@ class Hub:
                 listener.dismiss()
 
 
-def _read_events(channel: str, after: int) -> list[Item]:
-    try:
-        rows = rows_of(channel).filter(pk__gt=after).select_related("job").order_by("pk")[:BATCH]
-        return [item_of(row) for row in rows]
-    finally:
-        close_old_connections()
+def _lean(rows: Any) -> Any:
+    """Events in their order, of their jobs no more than the owner: a job's row may be large."""
+    wanted = ("job__owner_id", "seq", "type", "data", "created_at")
+    return rows.select_related("job").only(*wanted).order_by("pk")
 
 
-def _read_newest_id() -> int:
+def _keeping_connection(read: Callable[[str, int | None], Missed], channel: str, after: int | None) -> Missed:
+    """Read in a thread that keeps its connection: another one for each listener costs more than what it reads."""
     try:
-        return JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-    finally:
-        close_old_connections()
+        return read(channel, after)
+    except DatabaseError:
+        connection.close()
+        raise
+
+
+def _read_missed(channel: str, after: int | None) -> Missed:
+    if after is None and job_of(channel):
+        after = 0
+    else:
+        newest = JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        # An id of the future, as after a database was put back, would hide everything to come.
+        after = newest if after is None else min(after, newest)
+    items = [item_of(row) for row in _lean(rows_of(channel).filter(pk__gt=after))[:REPLAY_BATCH]]
+    last_id = items[-1].id if items else None
+    is_all = len(items) < REPLAY_BATCH
+    if is_all:
+        items += _read_progress(channel)
+    return Missed(items, after if last_id is None else last_id, is_all)
+
+
+def _read_progress(channel: str) -> list[Item]:
+    kind, _, name = channel.partition("-")
+    jobs = Job.objects.filter(
+        **{"owner_id" if kind == "person" else "pk": name}, status__in=ACTIVE
+    ).order_by()
+    return [progress_of(job) for job in jobs.only("owner_id", "attempt", "progress")[:BATCH] if job.progress]
 
 
 def _read_deleted(jobs: list[str]) -> list[str]:
@@ -242,12 +269,3 @@ def _read_deleted(jobs: list[str]) -> list[str]:
         rows = Job.objects.filter(pk__in=jobs[start : start + BATCH]).order_by()
         found |= {job_channel(pk) for pk in rows.values_list("pk", flat=True)}
     return [channel for job in jobs if (channel := f"job-{job}") not in found]
-
-
-def _read_progress(channel: str) -> list[Item]:
-    kind, _, name = channel.partition("-")
-    try:
-        jobs = Job.objects.active().filter(**{"owner_id" if kind == "person" else "pk": name})
-        return [progress_of(job) for job in jobs[:BATCH] if job.progress]
-    finally:
-        close_old_connections()

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from contextlib import aclosing
+from typing import Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
@@ -31,6 +32,7 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # untyped li
         super().__init__()
         self._hub = hub
         self._writer: asyncio.Task[None] | None = None
+        self._is_open = False
         self._heard = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +40,9 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # untyped li
         try:
             await super().__call__(scope, receive, send)
         except asyncio.CancelledError:
-            await self.close(COME_BACK)
+            # Closed before it is open it would be refused.
+            if self._is_open:
+                await self.close(COME_BACK)
             raise
         finally:
             if self._writer is not None:
@@ -46,8 +50,7 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # untyped li
                 await asyncio.gather(self._writer, return_exceptions=True)
 
     async def connect(self) -> None:
-        """Open it."""
-        await self.accept()
+        """Begin to read for it; it opens once it can miss nothing more."""
         self._writer = asyncio.create_task(self._write(self.scope[GRANT]))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -56,16 +59,24 @@ class EventsConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # untyped li
         if self._heard > MOST_MESSAGES:
             await self.close(POLICY)
 
+    async def accept(self, *args: Any, **kwargs: Any) -> None:
+        """Accept the handshake, once."""
+        if not self._is_open:
+            self._is_open = True
+            await super().accept(*args, **kwargs)
+
     async def _write(self, grant: StreamGrant) -> None:
         code = COME_BACK
         try:
             async with aclosing(follow(self._hub, grant)) as feed:
                 async for items in feed:
+                    await self.accept()
                     for item in items:
                         await self.send(_message(item))
         except Exception:
             logger.exception("A socket ended unexpectedly.")
             code = FAILED
+            await self.accept()
         await self.close(code)
 
 

@@ -10,9 +10,6 @@ from sessions_app.feed import follow
 from sessions_app.gate import Receive, Send, StreamGrant
 from sessions_app.hub import Hub, Item
 
-MOST_BYTES = 64 * 1024 * 1024
-"""A stream ends after so much: the server keeps what a slow client does not take in memory."""
-
 
 class SseStreamer:
     """Streams what a grant allows until the client goes or the feed ends."""
@@ -36,16 +33,10 @@ class SseStreamer:
 
     async def _write(self, grant: StreamGrant, send: Send) -> None:
         write = _event_frame if grant.style == "events" else _progress_frame
-        written = 0
-        # The first bytes tell proxies and clients at once that the stream is there.
-        await send({"type": "http.response.body", "body": b": stream\n\n", "more_body": True})
         async with aclosing(follow(self._hub, grant)) as feed:
             async for items in feed:
                 chunk = "".join(map(write, items)).encode() if items else b": alive\n\n"
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                written += len(chunk)
-                if grant.style == "events" and written > MOST_BYTES:
-                    return
 
 
 def _frame(text: str, event: str = "", event_id: int | None = None) -> str:

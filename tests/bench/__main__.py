@@ -20,11 +20,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 from tests.bench.cells import find_cells
 from tests.bench.history import history_table, measure_history
 from tests.bench.latency import latency_table, measure_latency
+from tests.bench.listeners import listeners_table, measure_listeners
 from tests.bench.report import as_json, as_table
 from tests.bench.runner import measure
 
@@ -83,13 +83,26 @@ def _options() -> argparse.Namespace:
         metavar="N",
         help="measure how soon a job begins and how soon it pauses instead, N times each",
     )
+    parser.add_argument(
+        "--listeners",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure N event streams and a fifth as many WebSockets over kills of the web process instead",
+    )
+    parser.add_argument(
+        "--accounts", type=int, default=10, metavar="N", help="whose listeners they are (default: 10)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=75, metavar="N", help="events of a quarter of each job (default: 75)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     found = parser.parse_args()
     found.peer = found.peer or list(PEERS)
     if found.quick:
         found.runs = found.large_mib = found.far_large_mib = 1
     numbers = (found.runs, found.copies, found.far_files, found.large_mib, found.far_large_mib, found.workers)
-    if min(numbers) < 1:
+    if min(*numbers, found.accounts, found.steps) < 1:
         parser.error("numbers must be 1 or more")
     try:
         found.cells = find_cells(found.only)
@@ -112,16 +125,16 @@ def main() -> int:
     options = _options()
     # Stopped, it stops its servers and removes its folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    found: dict[str, Any]
     # What the servers printed is no result.
     with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
         if options.history:
-            found = measure_history(options, folder)
+            found, table = measure_history(options, folder), history_table
         elif options.latency:
-            found = measure_latency(options, folder)
+            found, table = measure_latency(options, folder), latency_table
+        elif options.listeners:
+            found, table = measure_listeners(options, folder), listeners_table
         else:
-            found = as_json(measure(options, options.cells, folder), options)
-    table = history_table if options.history else latency_table if options.latency else as_table
+            found, table = as_json(measure(options, options.cells, folder), options), as_table
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
     return 0 if found.get("success", True) else 1
 

@@ -36,8 +36,8 @@ async def count(first: int, last: int, *, pause_s: float) -> AsyncIterator[int]:
 
 
 class DemoRunner(Runner):
-    """params: shards, steps, pause_s, fail, claim, tie, speed; later: seconds that work is put off for, once;
-    die, stop, locked: a file that says it has happened before."""
+    """params: shards, steps, pause_s, fail, claim, tie, speed; tells: a line in the log for each step; later: seconds
+    that work is put off for, once; die, stop, locked: a file that says it has happened before."""
 
     type = "demo"
     changeable: ClassVar = {"speed": Amount}
@@ -73,7 +73,9 @@ class DemoRunner(Runner):
         for numbers in context.stream(count(start, context.payload["steps"], pause_s=pause_s)):
             context.counters["done"] = context.counters.get("done", 0) + len(numbers)
             start += len(numbers)
-            context.checkpoint(cursor=start, current={"at": start})
+            told = numbers if context.params.get("tells") else []
+            lines = [NewEvent("log", {"level": "info", "message": f"At {number}."}) for number in told]
+            context.checkpoint(cursor=start, current={"at": start}, events=lines)
 
     def finish(self, context: ShardContext) -> Outcome:
         return Outcome({"finished_by": os.getpid()}, error=context.params.get("error", ""))

@@ -1,6 +1,7 @@
 """`manage.py web`: the web process alone. `manage.py serve` starts it with everything else."""
 
 import os
+import resource
 import threading
 from argparse import ArgumentParser
 from typing import Any
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--lifeline", action="store_true", help="End when standard input closes.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _allow_many_connections()
         host = settings.BIND_HOST.strip("[]").replace(":", r"\:")
         server = WebServer(
             application=import_string(settings.ASGI_APPLICATION),
@@ -43,3 +45,9 @@ class Command(BaseCommand):
         timer = threading.Timer(GRACE_S, os._exit, args=(0,))
         timer.daemon = True
         timer.start()
+
+
+def _allow_many_connections() -> None:
+    """As many open files as this account may have: 1,024, which is often the limit at first, are soon taken by tabs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
