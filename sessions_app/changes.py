@@ -56,8 +56,8 @@ def change(job: Job, data: Any, by: str) -> None:
                 setattr(row, name, value)
             else:
                 row.params[name] = value
-        row.updated_at = timezone.now()
-        row.save(update_fields=[*_COLUMNS, "params", "updated_at"])
+        row.updated_at, row.search_text = timezone.now(), row.searched
+        row.save(update_fields=[*_COLUMNS, "params", "search_text", "updated_at"])
         told = ", ".join(f"{name} {_word(value)}" for name, value in new.items())
         events.append(row.pk, [NewEvent("log", {"level": "info", "message": f"Set by {by}: {told}."})])
     if "priority" in new:

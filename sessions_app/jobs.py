@@ -89,6 +89,7 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     )
     if submission.id is not None:
         job.id = submission.id
+    job.search_text = job.searched
     job.save(force_insert=True)
     if with_rows is not None:
         with_rows(job)

@@ -66,6 +66,8 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(status__in=FINISHED)
 
     def in_states(self, states: Collection[str]) -> "JobQuerySet":
+        if len(states) == 1:
+            return self.filter(status=next(iter(states)))
         if JobStatus.COMPLETED in states:
             return self.filter(status__in=states)
         # By the index of states: in a long history most jobs are completed and few are not.
@@ -150,8 +152,11 @@ class Job(models.Model):
     type = models.CharField(max_length=16)
     status = models.CharField(max_length=16, choices=JobStatus, default=JobStatus.PENDING)
     desired = models.CharField(max_length=16, choices=Desired, default=Desired.RUN)
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="jobs")
+    # Without an index of its own, which a database would take for that of the list.
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="jobs", db_index=False)
     title = models.CharField(max_length=500, blank=True)
+    search_text = models.TextField(blank=True)
+    """Servers and title in lower case; see `searched`."""
     attempt = models.PositiveIntegerField(default=1)
     """Number of the run: 1 at first, one more after each retry; events carry it as `run`."""
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL)
@@ -208,7 +213,16 @@ class Job(models.Model):
                 name="job_by_owner",
             ),
             models.Index(
+                fields=["owner", "status", "-created_at", "-id"],
+                condition=models.Q(deleted_at=None),
+                name="job_by_state",
+            ),
+            models.Index(
                 fields=["status", "completed_at"], condition=models.Q(deleted_at=None), name="job_by_status"
+            ),
+            # All that a search reads of jobs that it does not find.
+            models.Index(
+                fields=["owner", "search_text", "id"], condition=models.Q(deleted_at=None), name="job_by_text"
             ),
             models.Index(
                 fields=["deleted_at"], condition=models.Q(deleted_at__isnull=False), name="job_deleted"
@@ -220,6 +234,12 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+    @property
+    def searched(self) -> str:
+        """What its `search_text` is to be; as much as every database takes into an index."""
+        sides = (self.public.get(name) or {} for name in ("source_config", "dest_config"))
+        return " ".join([*(str(side.get("host", "")) for side in sides), self.title]).strip().lower()[:600]
 
     @property
     def is_active(self) -> bool:

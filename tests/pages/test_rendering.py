@@ -238,7 +238,7 @@ def test_the_list_of_jobs_is_searched_and_filtered_and_its_pages_keep_the_filter
     signed_in: Client, owner: User
 ) -> None:
     Job.objects.bulk_create(
-        Job(owner=owner, type="scan" if n % 2 else "transfer", status="failed", title=f"shop {n}.")
+        Job(owner=owner, type="scan" if n % 2 else "transfer", status="failed", search_text=f"shop {n}.")
         for n in range(120)
     )
     filters = {"q": "shop", "status": "failed", "type": "scan"}

@@ -351,7 +351,9 @@ def test_search_finds_name_host_error_and_id_and_no_field_names(api, owner, subm
         "dest_config": {"host": "new.example.org"},
     }
     jobs[2].status, jobs[2].error_message = "failed", "No route to 10.0.0.7."
-    Job.objects.bulk_update(jobs, ["title", "public", "status", "error_message"])
+    for job in jobs:
+        job.search_text = job.searched
+    Job.objects.bulk_update(jobs, ["title", "public", "search_text", "status", "error_message"])
     for text, index in (("shop", 0), ("old.EXAMPLE", 1), ("new.", 1), ("10.0.0.7", 2), (str(jobs[3].pk), 3)):
         answer = api.get("/api/sessions", {"q": text})
         assert ([job["id"] for job in answer.json()], answer["X-Total-Count"]) == ([str(jobs[index].pk)], "1")

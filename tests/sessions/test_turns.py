@@ -294,3 +294,11 @@ def test_of_a_job_that_has_ended_only_name_and_keep_can_be_changed(owner, submit
     assert (answer.status_code, answer.json()["status"]) == (409, "completed")
     answer = api.patch(f"/api/sessions/{job.pk}", {"keep": True}, content_type="application/json")
     assert (answer.status_code, answer.json()["keep"]) == (200, True)
+
+
+def test_new_name_is_what_a_search_finds(owner, submit):
+    job = submit()
+    api = Client(headers=token_of(owner))
+    api.patch(f"/api/sessions/{job.pk}", {"title": "Größe"}, content_type="application/json")
+    assert [found["id"] for found in api.get("/api/sessions", {"q": "größ"}).json()] == [str(job.pk)]
+    assert api.get("/api/sessions", {"q": "demo"}).json() == []
