@@ -2,11 +2,12 @@ import asyncio
 import hashlib
 import os
 
+import asyncssh
 import pytest
 
 from migration_app.engine.digests import read_digests
 from migration_app.storages.base import Address, Entry, HostKeyPolicy, Kind
-from migration_app.storages.errors import NotFound, SourceChanged
+from migration_app.storages.errors import ConnectionLost, HungUp, NotFound, SourceChanged
 from migration_app.storages.registry import open_storage
 from migration_app.storages.sftp.digests import parse_digests
 from tests.servers.misbehaving import misbehaving
@@ -126,6 +127,26 @@ def test_command_that_leaves_before_it_is_given_the_names_is_no_broken_connectio
             return await connected(address, "/root", use)
 
     assert asyncio.run(main()) == ({}, True)
+
+
+def test_connection_that_breaks_as_a_session_begins_is_lost(openssh, tree, monkeypatch):
+    answered = asyncssh.SSHClientChannel._make_request
+
+    async def answered_and_gone(channel, *arguments):
+        result = await answered(channel, *arguments)
+        channel.get_connection().abort()
+        await asyncio.sleep(0.1)
+        return result
+
+    async def use(storage):
+        monkeypatch.setattr(asyncssh.SSHClientChannel, "_make_request", answered_and_gone)
+        with pytest.raises(ConnectionLost):
+            await storage.beginning_digest_there(b"plain", 3)
+        # Nor does another one begin.
+        with pytest.raises(HungUp):
+            await open_storage(address_of(openssh), b"/", guard=lambda: True).connect()
+
+    asyncio.run(connected(address_of(openssh), tree, use))
 
 
 def test_files_are_read_and_hashed_through_any_storage(openssh_without_shell, tree):

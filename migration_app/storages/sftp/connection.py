@@ -20,6 +20,7 @@ from migration_app.storages.errors import (
 from migration_app.storages.names import shown
 from migration_app.storages.sftp.guarded_socket import GuardedSocket, connect_socket
 from migration_app.storages.sftp.identity import Identity, identity_of
+from migration_app.storages.sftp.opening import opening
 from migration_app.storages.sftp.packets import MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, readable
 
@@ -283,13 +284,14 @@ def _refusal(server: _Server, identity: Identity, client: _Client) -> str:
 async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Guard) -> SftpWire:
     wire = SftpWire(guard)
     try:
-        await connection.create_session(
-            lambda: wire,
-            subsystem="sftp",
-            encoding=None,
-            window=CHANNEL_WINDOW,
-            max_pktsize=LARGEST_PACKET,
-        )
+        with opening():
+            await connection.create_session(
+                lambda: wire,
+                subsystem="sftp",
+                encoding=None,
+                window=CHANNEL_WINDOW,
+                max_pktsize=LARGEST_PACKET,
+            )
         await wire.start()
     except asyncssh.ChannelOpenError as error:
         raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
@@ -318,7 +320,7 @@ def _translated(error: Exception, server: _Server) -> StorageError:
         return ConnectFailed(f"{where} refuses connections: nothing listens on that port.")
     if isinstance(error, (ConnectionResetError, BrokenPipeError, asyncssh.ConnectionLost)):
         if "handshake" in server.trace.reached:
-            return HungUp(f"{where} hung up before anybody was signed in.")
+            return HungUp(f"{where} hung up before SFTP had started.")
         return HungUp(f"{where} hung up: it does not speak SSH, or takes no more connections now.")
     if isinstance(error, OSError):
         return ConnectFailed(
@@ -336,9 +338,10 @@ async def has_shell(connection: asyncssh.SSHClientConnection) -> bool:
     try:
         async with asyncio.timeout(SHELL_S):
             # A refusal may repeat the command, but only a shell takes the quotes away.
-            process = await connection.create_process(
-                f"echo {word[:8]}''{word[8:]}", errors="replace", stdin=asyncssh.DEVNULL
-            )
+            with opening():
+                process = await connection.create_process(
+                    f"echo {word[:8]}''{word[8:]}", errors="replace", stdin=asyncssh.DEVNULL
+                )
             try:
                 while word not in said and len(said) < MOST_SAID:
                     if not (piece := await process.stdout.read(MOST_SAID)):

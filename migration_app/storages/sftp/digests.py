@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import asyncssh
 
 from migration_app.storages.base import Path
+from migration_app.storages.sftp.opening import opening
 
 COMMAND_S = 600.0
 """For one batch; the caller's batches are small enough by far."""
@@ -70,9 +71,10 @@ async def _output(
     """What a script prints that is given names; nothing where none may be run, or it takes too long."""
     try:
         async with asyncio.timeout(timeout_s):
-            done = await connection.run(
-                script.encode("utf-8", "surrogateescape"), input=names, encoding=None, check=False
-            )
+            with opening():
+                done = await connection.run(
+                    script.encode("utf-8", "surrogateescape"), input=names, encoding=None, check=False
+                )
     except (asyncssh.ChannelOpenError, TimeoutError):
         return b""
     return done.stdout if isinstance(done.stdout, bytes) else b""
