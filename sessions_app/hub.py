@@ -16,11 +16,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import DatabaseError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from sessions_app import events
-from sessions_app.audience import job_channel, job_of, person_channel, rows_of
+from sessions_app.audience import job_channel, job_of, person_channel, rows_after
 from sessions_app.models import Job, JobEvent
 from sessions_app.states import ACTIVE
 from sessions_app.watch import DataVersion
@@ -235,19 +235,21 @@ def _keeping_connection(read: Callable[[str, int | None], Missed], channel: str,
     """Read in a thread that keeps its connection: another one for each listener costs more than what it reads."""
     try:
         return read(channel, after)
-    except DatabaseError:
+    except (InterfaceError, OperationalError):
+        # The server may have closed it meanwhile.
         connection.close()
-        raise
+        return read(channel, after)
 
 
 def _read_missed(channel: str, after: int | None) -> Missed:
-    if after is None and job_of(channel):
-        after = 0
-    else:
-        newest = JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
-        # An id of the future, as after a database was put back, would hide everything to come.
-        after = newest if after is None else min(after, newest)
-    items = [item_of(row) for row in _lean(rows_of(channel).filter(pk__gt=after))[:REPLAY_BATCH]]
+    newest = JobEvent.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    if after is None:
+        after = 0 if job_of(channel) else newest
+    # An id of the future, as after a database was put back, would hide everything to come.
+    after = min(after, newest)
+    # What is newer comes to the listener from the tail: here something with a lower id might be overlooked.
+    rows = rows_after(channel, after).filter(pk__lte=newest)
+    items = [item_of(row) for row in _lean(rows)[:REPLAY_BATCH]]
     last_id = items[-1].id if items else None
     is_all = len(items) < REPLAY_BATCH
     if is_all:
@@ -257,9 +259,7 @@ def _read_missed(channel: str, after: int | None) -> Missed:
 
 def _read_progress(channel: str) -> list[Item]:
     kind, _, name = channel.partition("-")
-    jobs = Job.objects.filter(
-        **{"owner_id" if kind == "person" else "pk": name}, status__in=ACTIVE
-    ).order_by()
+    jobs = Job.objects.active().filter(**{"owner_id" if kind == "person" else "pk": name}).order_by()
     return [progress_of(job) for job in jobs.only("owner_id", "attempt", "progress")[:BATCH] if job.progress]
 
 

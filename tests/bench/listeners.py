@@ -223,7 +223,7 @@ class _Run:
             "accounts": len(self._accounts),
             "kills": KILLS,
             "back_s": [round(seconds, 1) for seconds in back_s],
-            "kib_per_stream": round((with_streams - resting) / 1024 / max(1, len(rest)), 1),
+            "kib_per_stream": round((with_streams - resting) / 1024 / len(rest), 1) if rest else None,
             "kib_per_socket": round((with_sockets - with_streams) / 1024 / len(self._sockets), 1),
             "web_mib": round(with_sockets / 2**20),
         }
@@ -306,7 +306,7 @@ def listeners_table(found: dict[str, Any]) -> str:
             f"process: {found['lost']} lost, {found['doubled']} doubled, {found['out_of_order']} out of order",
             f"all were back after {', '.join(map(str, found['back_s']))} s",
             f"from event to listener: median {delays['p50']} ms, p99 {delays['p99']} ms, at most {delays['max']} ms",
-            f"memory: {found['kib_per_stream']} KiB for a stream, {found['kib_per_socket']} KiB for a socket; "
+            f"memory: {found['kib_per_stream'] or '—'} KiB for a stream, {found['kib_per_socket']} KiB for a socket; "
             f"the web process had {found['web_mib']} MiB",
         )
     )
