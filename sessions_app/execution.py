@@ -62,6 +62,7 @@ class LeasedShard:
         self._queue_waiting = queue_waiting
         self._cancel: Callable[[], None] | None = None
         self._abort: Callable[[], None] | None = None
+        self._at_end: dict[Callable[[], None], None] = {}
         self._progress_due = 0.0
         self._saved_once = False
 
@@ -84,7 +85,7 @@ class LeasedShard:
             self._write(current, events, write, shards)
         self._saved_once = True
         self._saved_note = self.note
-        if write is not None:
+        if write is not None and self.kind == ShardKind.WORK:
             self.sign.note_progress()
         if cursor is not _UNCHANGED:
             if cursor != self.cursor:
@@ -169,6 +170,15 @@ class LeasedShard:
         """See `runners.ShardContext`."""
         self._abort = abort
 
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """See `runners.ShardContext`."""
+        self._at_end[callback] = None
+
+    def end(self) -> None:
+        """The runner does nothing more."""
+        for callback in self._at_end:
+            callback()
+
     def _stop(self, reason: str) -> None:
         logger.info("Shard %s stops: %s", self.lease.shard_id, reason)
         if reason == "lost" and self._abort is not None:
@@ -195,7 +205,10 @@ def run(
         return True  # deleted with its job, which had ended
     watcher.watch(context.sign)
     try:
-        _run_claimed(context)
+        try:
+            _run_claimed(context)
+        finally:
+            context.end()
     except LeaseLost:
         logger.warning("Shard %s was lost to another worker; stopped.", shard_id)
         return False

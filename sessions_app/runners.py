@@ -143,6 +143,9 @@ class ShardContext(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the shard must stop because nobody wants its job any more; safe to call from any thread."""
 
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called in the task's thread when the runner is done with the shard, however; once."""
+
     def has_had_its_turn(self) -> bool:
         """Whether the shard has got on for so long that others who wait for what it holds should have it."""
 

@@ -78,21 +78,16 @@ class Route(Generic[T]):
         self._take_slots()
         # Not again when it is only tried again.
         self.context.checkpoint(events=() if self.context.note else self.events)
-        try:
-            while True:
-                try:
-                    yield from self._connected_lists(most, weight)
-                    return
-                except (ConnectionLost, ConnectFailed) as error:
-                    if not self._is_worth_trying(error):
-                        raise JobFailed(str(error)) from error
-                    self._wait(error)
-                except StorageError as error:
+        while True:
+            try:
+                yield from self._connected_lists(most, weight)
+                return
+            except (ConnectionLost, ConnectFailed) as error:
+                if not self._is_worth_trying(error):
                     raise JobFailed(str(error)) from error
-        finally:
-            if _slots.is_wanted():
-                loop_thread().call_soon(partial(_pool.drop, [side.address for side in self.sides]))
-            _slots.give_back()
+                self._wait(error)
+            except StorageError as error:
+                raise JobFailed(str(error)) from error
 
     def _connected_lists(self, most: int, weight: Callable[[T], int] | None) -> Iterator[list[T]]:
         look_at = 0.0
@@ -108,7 +103,8 @@ class Route(Generic[T]):
                     self.context.give_way()
 
     def _take_slots(self) -> None:
-        """Have a connection of each side counted. Raises ComeLater, JobFailed."""
+        """Have a connection of each side counted, until the shard ends. Raises ComeLater, JobFailed."""
+        self.context.on_end(_let_go)
         try:
             full = _slots.take(
                 self.context.worker_id, self.context.job_id, [side.endpoint for side in self.sides]
@@ -201,6 +197,13 @@ class Route(Generic[T]):
                     raise JobFailed(str(error)) from error
             if unpinned:
                 self.sides[index] = endpoints.side(side.endpoint.pk, side.root.decode())
+
+
+def _let_go() -> None:
+    """A shard has ended: its connections are kept for the next one, unless other jobs wait for them."""
+    if _slots.is_wanted():
+        loop_thread().call_soon(_pool.drop)
+    _slots.give_back()
 
 
 def _pin(server: Endpoint, key: HostKey, told: list[NewEvent]) -> None:

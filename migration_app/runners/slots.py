@@ -72,12 +72,14 @@ class Slots:
                 raise TooFewAllowed(
                     f"This needs {count} connections to {names[key]} at once, and only {limits[key]} are allowed."
                 )
-        if not wanted:
+        # What the shard has already it keeps.
+        keys = sorted(key for key, count in wanted.items() if count > self._needed[key])
+        if not keys:
             return ""
         with self._writing:
             self._worker_id = worker_id
             with transaction.atomic():
-                rows = [_locked(key) for key in sorted(wanted)]
+                rows = [_locked(key) for key in keys]
                 full = [
                     row
                     for row in rows
@@ -93,7 +95,7 @@ class Slots:
                     row.save()
             if not full:
                 with self._counting:
-                    self._needed = wanted
+                    self._needed |= wanted
                 return ""
         key = full[0].key
         return f"Waits for a free connection to {names[key]}: {limits[key]} may be open at once."

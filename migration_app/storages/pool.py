@@ -1,7 +1,7 @@
 """Connections kept for the next shard."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from migration_app.storages.base import Address, Guard, Storage
 from migration_app.storages.registry import open_storage
@@ -60,21 +60,18 @@ class StoragePool:
         timer = asyncio.get_running_loop().call_later(IDLE_S, self._expire, storage)
         self._idle.setdefault(storage.address, []).append((storage, timer))
 
-    def drop(self, addresses: Iterable[Address]) -> None:
-        """Close what is idle of these addresses: others wait for the room."""
-        for address in addresses:
-            for storage, timer in self._idle.pop(address, []):
-                timer.cancel()
-                self._close(storage)
-
-    async def close(self) -> None:
-        """Close all that is idle, wait for what is closing, and keep nothing from now on."""
-        self._is_closed = True
-        for waiting in list(self._idle.values()):
+    def drop(self) -> None:
+        """Close all that is idle: others wait for the room."""
+        for waiting in self._idle.values():
             for storage, timer in waiting:
                 timer.cancel()
                 self._close(storage)
         self._idle.clear()
+
+    async def close(self) -> None:
+        """Close all that is idle, wait for what is closing, and keep nothing from now on."""
+        self._is_closed = True
+        self.drop()
         if self._closing:
             await asyncio.wait(self._closing)
 
