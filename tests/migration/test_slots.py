@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from django.utils import timezone
@@ -37,8 +36,8 @@ class Process(Slots):
 
 
 @pytest.fixture
-def side(owner: User, transactional_db: None) -> Iterator[Endpoint]:
-    yield Endpoint(
+def side(owner: User, transactional_db: None) -> Endpoint:
+    return Endpoint(
         owner=owner, protocol="sftp", host="web.EXAMPLE.org", port=22, options={"max_connections": 1}
     )
 
@@ -160,7 +159,7 @@ def test_all_sides_are_taken_or_none(owner, side, workers):
 
 
 def test_more_than_is_ever_allowed_is_said_at_once(side, workers):
-    with pytest.raises(TooFewAllowed, match="needs 2 connections to web.EXAMPLE.org at once, and only 1"):
+    with pytest.raises(TooFewAllowed, match=r"needs 2 connections to web\.EXAMPLE\.org at once, and only 1"):
         workers[0].take_for(A, side, side)
     assert not ServerLoad.objects.exists()
 
