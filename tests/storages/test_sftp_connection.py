@@ -373,6 +373,19 @@ def test_session_that_is_killed_at_its_beginning_may_work_a_moment_later(command
         assert "SFTP does not start" in complaint(sftp_address(server), HungUp)
 
 
+def test_connection_that_is_lost_before_sftp_is_granted_may_work_a_moment_later(
+    openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncssh.SSHClientChannel._make_request
+
+    async def gone(channel: Any, *arguments: Any) -> Any:
+        channel.get_connection().abort()
+        return await asked(channel, *arguments)
+
+    monkeypatch.setattr(asyncssh.SSHClientChannel, "_make_request", gone)
+    assert "hung up before SFTP had started" in complaint(sftp_address(openssh), HungUp)
+
+
 def test_server_that_hangs_up_in_the_handshake_may_work_a_moment_later() -> None:
     assert "hung up" in speak(b"SSH-2.0-OpenSSH_9.6\r\n", HungUp)
 

@@ -294,6 +294,8 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
             )
         await wire.start()
     except asyncssh.ChannelOpenError as error:
+        if connection.is_closed():
+            raise HungUp(f"{where} hung up before SFTP had started.") from error
         raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
     except (StorageError, MalformedPacket) as error:
         failed = HungUp if isinstance(error, HungUp) else ConnectFailed
