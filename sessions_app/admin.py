@@ -102,7 +102,7 @@ class HaulierUserAdmin(UserAdmin[User]):
     """Accounts, with their role."""
 
     list_display = ("username", "role", "is_active", "last_login")
-    fieldsets = (*(UserAdmin.fieldsets or ()), ("Haulier", {"fields": ("role",)}))
+    fieldsets = (*(UserAdmin.fieldsets or ()), ("Haulier", {"fields": ("role", "most_running")}))
 
 
 admin.site.register(User, HaulierUserAdmin)

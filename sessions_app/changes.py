@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
-from sessions_app import delivery, events
+from sessions_app import events
 from sessions_app.fields import StrictSerializer, Switch, Text, Whole, validated
 from sessions_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from sessions_app.problems import Conflict
@@ -60,8 +60,6 @@ def change(job: Job, data: Any, by: str) -> None:
         row.save(update_fields=[*_COLUMNS, "params", "search_text", "updated_at"])
         told = ", ".join(f"{name} {_word(value)}" for name, value in new.items())
         events.append(row.pk, [NewEvent("log", {"level": "info", "message": f"Set by {by}: {told}."})])
-    if "priority" in new:
-        delivery.change_priority(job.pk, before["priority"], new["priority"])
 
 
 def _word(value: Any) -> str:

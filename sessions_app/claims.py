@@ -13,8 +13,10 @@ from sessions_app.states import JobStatus
 
 _SCHEDULE = "schedule"
 """The key of a claim on a schedule, where others name a server."""
-# One that was paused while it still waited holds nothing.
-_HOLDING = Q(job__status=JobStatus.RUNNING) | Q(job__status=JobStatus.PAUSED, job__started_at__isnull=False)
+# One that has not begun holds nothing; one that has holds its tree also while it is paused, or waits to go on.
+_HOLDING = Q(job__status=JobStatus.RUNNING) | Q(
+    job__status__in=(JobStatus.PAUSED, JobStatus.PENDING), job__started_at__isnull=False
+)
 
 
 def is_overlapping(one: str, other: str) -> bool:
@@ -62,9 +64,12 @@ def _held_from(job_id: UUID) -> JobClaim | None:
     return None
 
 
-def is_held(job_id: UUID) -> bool:
-    """Whether another job holds a tree that overlaps those of this one."""
-    return _held_from(job_id) is not None
+def must_wait(job_id: UUID) -> bool:
+    """Whether another job holds a tree that overlaps those of this one; then its progress says so."""
+    held = _held_from(job_id)
+    if held is not None:
+        _tell(job_id, held)
+    return held is not None
 
 
 def _tell(job_id: UUID, held: JobClaim) -> None:

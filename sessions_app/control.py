@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from sessions_app import delivery, events, execution, jobs, retries, transitions
+from sessions_app import delivery, events, execution, jobs, retries, transitions, turns
 from sessions_app.models import Job
 from sessions_app.runners import runner_class
 from sessions_app.states import Desired, JobStatus
@@ -42,7 +42,8 @@ def resume(job_id: UUID, by: str = "") -> None:
         if reason := runner_class(job.type).tie(job.pk, job.params):
             raise IllegalMove(job.status, JobStatus.RUNNING, reason=reason)
         events.tell_who(job_id, "Resumption", by)
-        transitions.move(job_id, JobStatus.RUNNING if job.started_at else JobStatus.PENDING)
+        has_room = turns.is_waited_for(job.type) or turns.room_of(job.owner)
+        transitions.move(job_id, JobStatus.RUNNING if job.started_at and has_room else JobStatus.PENDING)
     delivery.queue_waiting(job_id)
     delivery.queue_pending()
 
@@ -60,7 +61,11 @@ def retry(job_id: UUID, by: str = "") -> None:
 
 def cancel(job_id: UUID, by: str = "") -> None:
     """Cancel an active job. Raises IllegalMove for one that has ended."""
+    was_active = Job.objects.active().filter(pk=job_id).exists()
     is_cancelled = jobs.cancel(job_id, by)
+    if not is_cancelled and was_active:
+        # Of two who ask at once both have what they want.
+        is_cancelled = Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()
     _raise_unless(is_cancelled, job_id, JobStatus.CANCELLED)
 
 

@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 from django_tasks import TaskResultStatus, task
 from django_tasks.base import TaskContext
@@ -27,15 +26,13 @@ def run_shard(context: TaskContext, shard_id: int, attempt: int) -> None:
 def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
     """Queue a waiting shard with its message, in one transaction; False when it moved meanwhile.
 
-    First comes what people wait for, then what ends a job, then the first work of a job, which `is_first` says, and
-    within each the job of the higher priority.
+    First comes what people wait for, then what ends a job, then the first work of a job, which `is_first` says.
     """
-    job_type, job_priority = Job.objects.values_list("type", "priority").get(pk=shard.job_id)
+    job_type = Job.objects.values_list("type", flat=True).get(pk=shard.job_id)
     is_waited_for = shard.kind == ShardKind.PREPARE or turns.is_waited_for(job_type)
     queue = INTERACTIVE_QUEUE if is_waited_for else WORK_QUEUE
-    urgency = 75 if is_waited_for else 50 if shard.kind == ShardKind.FINISH else 25 if is_first else 0
-    # Numbers from -100 to 100 are allowed.
-    priority = urgency + job_priority // 4
+    # From -100 to 100.
+    priority = 75 if is_waited_for else 50 if shard.kind == ShardKind.FINISH else 25 if is_first else 0
     with transaction.atomic():
         rows = Shard.objects.filter(pk=shard.pk, attempt=shard.attempt, state=ShardState.WAITING)
         if rows.update(state=ShardState.QUEUED, owner="", lease_until=None) != 1:
@@ -45,13 +42,6 @@ def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
         if shard.kind == ShardKind.WORK:
             Job.objects.filter(pk=shard.job_id).update(served_at=timezone.now())
     return True
-
-
-def change_priority(job_id: UUID, before: int, after: int) -> None:
-    """Have messages that wait heed their job's priority, which was changed."""
-    queued = Shard.objects.filter(job_id=job_id, state=ShardState.QUEUED).exclude(message="")
-    messages = DBTaskResult.objects.filter(pk__in=list(queued.values_list("message", flat=True)))
-    messages.filter(status=TaskResultStatus.READY).update(priority=F("priority") + after // 4 - before // 4)
 
 
 def queue_waiting(job_id: UUID) -> None:

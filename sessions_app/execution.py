@@ -64,6 +64,8 @@ class LeasedShard:
         self._abort: Callable[[], None] | None = None
         self._at_end: dict[Callable[[], None], None] = {}
         self._progress_due = 0.0
+        self._current: Json = {}
+        """What is going on, as far as no progress has told it yet."""
         self._saved_once = False
 
     def checkpoint(
@@ -74,6 +76,7 @@ class LeasedShard:
         events: Sequence[NewEvent] = (),
         write: Callable[[], None] | None = None,
         shards: Sequence[Json] = (),
+        waiting_for: str = "",
     ) -> None:
         """See `runners.ShardContext`."""
         save: Json = {} if cursor is _UNCHANGED else {"cursor": cursor}
@@ -83,6 +86,8 @@ class LeasedShard:
             # The checkpoint of a shard that was only just claimed proves nothing yet.
             self.lease.flush(counters=self.counters, keeps_deaths=not self._saved_once, **save)
             self._write(current, events, write, shards)
+            if waiting_for:
+                transitions.say_waiting(self.job_id, waiting_for)
         self._saved_once = True
         self._saved_note = self.note
         if write is not None and self.kind == ShardKind.WORK:
@@ -107,13 +112,15 @@ class LeasedShard:
             write()
         leases.add_work(self.job_id, shards)
         now = time.monotonic()
+        # What is not told now is told the next time.
+        self._current |= current or {}
         # The progress of a job that has ended stays as it was.
-        if now >= self._progress_due and self.kind != ShardKind.CLEAN:
+        is_due = now >= self._progress_due and self.kind != ShardKind.CLEAN
+        pause = timedelta(seconds=PROGRESS_S)
+        # Other shards of the job word it too.
+        if is_due and transitions.refresh_progress(self.job_id, current=self._current, not_within=pause):
             self._progress_due = now + PROGRESS_S
-            # Other shards of the job word it too.
-            transitions.refresh_progress(
-                self.job_id, current=current, not_within=timedelta(seconds=PROGRESS_S)
-            )
+            self._current = {}
         events.append(self.job_id, new_events)
 
     def stream(

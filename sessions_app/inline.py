@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F
 
-from sessions_app import claims, execution, leases, presence, retries, transitions
+from sessions_app import claims, events, execution, leases, presence, retries, transitions
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.presence import WORK_QUEUE, Presence
 from sessions_app.states import FINISHED, Desired, JobStatus, ShardKind, ShardState
@@ -83,6 +83,8 @@ class InlineWorker:
             with transaction.atomic():
                 retries.begin(job_id)
                 Job.objects.filter(pk=job_id).update(executor=self.id)
+                owner = Job.objects.values_list("owner__username", flat=True).get(pk=job_id)
+                events.tell_who(job_id, "Retry", f"{owner} in the terminal")
         except IllegalMove as error:
             raise NotToBeAdopted(
                 f"Another process has just taken the session: it is {error.status}."

@@ -24,14 +24,6 @@ class IdempotencyConflict(Exception):
     """The same Idempotency-Key came with another body."""
 
 
-class StillActive(Exception):
-    """An active job cannot be deleted; `status` is where it stands."""
-
-    def __init__(self, status: str) -> None:
-        super().__init__(f"A {status} session cannot be deleted; cancel it first.")
-        self.status = status
-
-
 def submit(submission: Submission, *, with_rows: Callable[[Job], None] | None = None) -> tuple[Job, bool]:
     """Write the job, its first shard, its first event and its message in one transaction.
 
@@ -112,8 +104,10 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
     JobClaim.objects.bulk_create(JobClaim(job=job, key=claim.key, path=claim.path) for claim in wanted)
     shard = Shard.objects.create(job=job, number=1, kind=ShardKind.PREPARE)
     # One of the first clients draws this event as the job's first progress.
-    by = f"{job.owner.username} from {job.client_ip}" if job.client_ip else job.owner.username
-    created = {**job.progress, "type": job.type, "title": job.title, "by": by}
+    created = {**job.progress, "type": job.type, "title": job.title}
+    if not submission.origin:
+        asked_from = f" from {job.client_ip}" if job.client_ip else ""
+        created["by"] = f"{job.owner.username}{asked_from}"
     log = [NewEvent("job_created", created)]
     if submission.origin:
         log.append(NewEvent("log", {"level": "info", "message": submission.origin}))
@@ -144,20 +138,16 @@ def cancel(job_id: UUID, by: str = "") -> bool:
     return Job.objects.filter(pk=job_id, status=JobStatus.CANCELLED).exists()
 
 
-def delete(job_ids: list[UUID]) -> int:
-    """Delete finished jobs; says how many went. Nobody sees them from then on.
+def delete(job_ids: list[UUID], *, but_kept: bool = False) -> int:
+    """Delete those of the jobs that have ended, `but_kept` without those to be kept; says how many went.
 
-    Their rows are removed at once where they are few, else by and by in the workers. Raises StillActive for an active
-    one, before anything is deleted.
+    Nobody sees them from then on. Their rows are removed at once where they are few, else by and by in the workers.
     """
-    parts = [job_ids[at : at + _JOBS_AT_ONCE] for at in range(0, len(job_ids), _JOBS_AT_ONCE)]
-    for part in parts:
-        active = Job.objects.filter(pk__in=part, status__in=ACTIVE).values_list("status", flat=True).first()
-        if active is not None:
-            raise StillActive(active)
     deleted = 0
-    for part in parts:
-        finished = Job.objects.filter(pk__in=part, status__in=FINISHED)
+    for at in range(0, len(job_ids), _JOBS_AT_ONCE):
+        finished = Job.objects.filter(pk__in=job_ids[at : at + _JOBS_AT_ONCE], status__in=FINISHED)
+        if but_kept:
+            finished = finished.filter(keep=False)
         # Its key may be used for another job now.
         deleted += finished.update(deleted_at=timezone.now(), idempotency_key=None)
     if deleted:

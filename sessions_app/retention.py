@@ -86,7 +86,7 @@ def clean_up(*, older_than: timedelta | None = None) -> int:
     """Delete what is removable, and prune the queue's own finished rows; says how many jobs went."""
     now = timezone.now()
     ids: list[UUID] = list(removable(now, older_than=older_than).values_list("pk", flat=True))
-    deleted = jobs.delete(ids)
+    deleted = jobs.delete(ids, but_kept=True)
     DBTaskResult.objects.finished().filter(finished_at__lt=now - QUEUE_ROWS_STAY).delete()
     return deleted
 

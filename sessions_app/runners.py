@@ -114,12 +114,13 @@ class ShardContext(Protocol):
         events: Sequence[NewEvent] = (),
         write: Callable[[], None] | None = None,
         shards: Sequence[Json] = (),
+        waiting_for: str = "",
     ) -> None:
         """Save in one transaction: the shard (fenced), what `write` writes, new shards, progress, events.
 
         `write` runs after the fenced UPDATE. `cursor` is left alone when not given. `shards` are payloads
-        of new work shards. Renews the lease. Raises LeaseLost; raises StopRequested after saving when
-        the shard must stop.
+        of new work shards. `waiting_for` is a sentence for the job's progress. Renews the lease.
+        Raises LeaseLost; raises StopRequested after saving when the shard must stop.
         """
 
     def stream(

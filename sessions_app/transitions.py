@@ -108,15 +108,15 @@ def refresh_progress(
     current: dict[str, Any] | None = None,
     waiting_for: str = "",
     not_within: timedelta = timedelta(0),
-) -> None:
+) -> bool:
     """Word the job's progress anew from the counters of its shards, inside the caller's transaction.
 
-    Left as it is when somebody has done it less than `not_within` ago.
+    Left as it is, and False, when somebody has done it less than `not_within` ago.
     """
     job = Job.objects.get(pk=job_id)
     now = timezone.now()
     if not_within and job.progress_at is not None and now - job.progress_at < not_within:
-        return
+        return False
     counters = sum_counters(list(Shard.objects.filter(job_id=job_id).values_list("counters", flat=True)))
     runner = runner_class(job.type)
     progress = runner.progress(
@@ -136,3 +136,4 @@ def refresh_progress(
     rate = runner.rate(progress) if job.status == JobStatus.RUNNING and job.started_at is not None else None
     if rate is not None and job.started_at is not None:
         curve.note(job_id, (now - job.started_at).total_seconds(), rate)
+    return True

@@ -1,7 +1,8 @@
 """Whose turn it is: which pending job may begin, which running job's work comes next, and who has to give way.
 
-Of equal priority, the owner with the least at work comes first, then the job with the least, then the one that has
-waited longest. So a job of a million files does not hold up one of ten.
+The owner with the least at work comes first, of his jobs those of the highest priority, then the one with the least at
+work, then the one that has waited longest. So a job of a million files does not hold up one of ten, nor one person
+another.
 """
 
 import random
@@ -84,28 +85,32 @@ def positions(jobs: Iterable[Job]) -> dict[UUID, int]:
 
 
 def next_jobs() -> list[Shard]:
-    """First shards of the pending jobs that may begin now; tells others of the same owners how many go first."""
-    waiting = Shard.objects.filter(kind=ShardKind.PREPARE, state=ShardState.WAITING)
+    """A shard of each pending job that may begin now; tells the others of the same owners what they wait for."""
+    waiting = Shard.objects.filter(state=ShardState.WAITING)
     limited = _limited_types()
-    found = list(waiting.filter(job__in=pending().exclude(type__in=limited)))
+    first = waiting.filter(job=OuterRef("pk"))
+    at_work = Shard.objects.filter(state__in=_AT_WORK, job=OuterRef("pk"))
+    ready = pending().filter(Exists(first)).exclude(Exists(at_work))
+    chosen = list(ready.exclude(type__in=limited).values_list("pk", flat=True))
     owners = User.objects.filter(Exists(pending().filter(owner=OuterRef("pk"), type__in=limited)))
     for owner in owners:
         mine = pending(owner.pk).filter(type__in=limited)
-        under_way = Shard.objects.filter(kind=ShardKind.PREPARE, state__in=_AT_WORK, job__in=mine).count()
-        room = room_of(owner) - under_way
-        mine = mine.filter(Exists(waiting.filter(job=OuterRef("pk"))))
+        room = room_of(owner) - mine.filter(Exists(at_work)).count()
         ahead = 0
-        for job in mine.only("pk", "owner_id", "progress")[: max(0, room) + MOST_TOLD]:
+        for job_id in ready.filter(pk__in=mine.values("pk")).values_list("pk", flat=True)[
+            : max(0, room) + MOST_TOLD
+        ]:
             # The one in front may wait for a folder that others write to; whoever comes behind passes it.
-            if claims.is_held(job.pk):
+            if claims.must_wait(job_id):
                 continue
             if room > 0:
                 room -= 1
-                found += waiting.filter(job=job)
+                chosen.append(job_id)
             else:
-                tell_place(job.pk, owner, ahead)
+                tell_place(job_id, owner, ahead)
             ahead += 1
-    return found
+    found = (waiting.filter(job=job_id).order_by("number").first() for job_id in chosen)
+    return [shard for shard in found if shard is not None]
 
 
 def tell_place(job_id: UUID, owner: User, ahead: int) -> None:
@@ -113,7 +118,8 @@ def tell_place(job_id: UUID, owner: User, ahead: int) -> None:
     others = ""
     if ahead:
         others = f" {ahead} {'other waits' if ahead == 1 else 'others wait'} before it."
-    sentence = f"Waits for its turn: {owner.most_running} sessions may run at once.{others}"
+    most = f"{owner.most_running} {'session' if owner.most_running == 1 else 'sessions'}"
+    sentence = f"Waits for its turn: {most} may run at once.{others}"
     transitions.say_waiting(job_id, sentence)
 
 
@@ -146,7 +152,7 @@ def next_work(slots: int) -> list[tuple[Shard, bool]]:
 
     def rank(job: Job) -> tuple[object, ...]:
         owner = by_owner[job.owner_id], served[job.owner_id]
-        return -job.priority, *owner, by_job[job.pk], served[job.pk], job.created_at
+        return *owner, -job.priority, by_job[job.pk], served[job.pk], job.created_at
 
     found: list[tuple[Shard, bool]] = []
     while candidates := [job for job in jobs.values() if left[job.pk] and (room > 0 or job.pk in new)]:
@@ -175,7 +181,8 @@ def gives_way(shard: Shard, seconds: float) -> bool:
     wanted = others.filter(~Q(kind=ShardKind.WORK) | ~was_begun).count()
     if seconds >= SLICE_S:
         by_job = Counter(running.order_by().values_list("job_id", flat=True))
-        rest = others.filter(was_begun, kind=ShardKind.WORK, job__priority__gte=shard.job.priority)
+        is_not_below = ~Q(job__owner=shard.job.owner_id) | Q(job__priority__gte=shard.job.priority)
+        rest = others.filter(is_not_below, was_begun, kind=ShardKind.WORK)
         wanted += sum(
             by_job[job_id] < by_job[shard.job_id] for job_id in rest.values_list("job_id", flat=True)
         )

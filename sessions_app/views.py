@@ -24,6 +24,7 @@ from sessions_app.jobs import IdempotencyConflict
 from sessions_app.middleware import is_foreign
 from sessions_app.models import Job
 from sessions_app.problems import Conflict, body, refuse_fields
+from sessions_app.states import JobStatus
 from sessions_app.submitters import RequestMeta, refuse_instant, submitter_of
 from sessions_app.transitions import IllegalMove
 
@@ -153,17 +154,20 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
         """Delete the caller's finished jobs but those to be kept; with filters those that these leave."""
         chosen = listing.filtered(self.get_queryset(), request.query_params, is_paged=False)
         finished = chosen.finished().filter(keep=False)
-        return Response({"deleted": jobs.delete(list(finished.values_list("pk", flat=True)))})
+        ids = list(finished.values_list("pk", flat=True))
+        return Response({"deleted": jobs.delete(ids, but_kept=True)})
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Cancel an unfinished job; delete a finished one."""
         job: Job = self.get_object()
-        if job.is_active and jobs.cancel(job.pk, asker(request)):
-            return Response({"message": "Session cancelled"})
         if job.is_active:
-            job.refresh_from_db()
-            raise Conflict("The session ended before it could be cancelled.", job_status=job.status)
-        jobs.delete([job.pk])
+            # Of two who cancel at once both have what they want.
+            if not jobs.cancel(job.pk, asker(request)) and self.get_object().status != JobStatus.CANCELLED:
+                status = self.get_object().status
+                raise Conflict("The session ended before it could be cancelled.", job_status=status)
+            return Response({"message": "Session cancelled"})
+        if not jobs.delete([job.pk]):
+            raise Conflict("The session has just begun again.", job_status=self.get_object().status)
         return Response({"message": "Session deleted"})
 
 

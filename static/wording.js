@@ -73,10 +73,14 @@ function ago(at) {
 // <time> in the reader's zone; the title keeps UTC.
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
+// Named, as a schedule may follow another one's clock.
+const zone = (at) =>
+  new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(at).find((part) => part.type === "timeZoneName").value;
+
 export function localise(time) {
   const at = new Date(time.dateTime);
   const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
   if (time.dataset.form === "clock") time.textContent = clock(at);
-  else if (time.dataset.form === "day") time.textContent = `${DAYS[at.getDay()]} ${day} ${clock(at).slice(0, 5)}`;
+  else if (time.dataset.form === "day") time.textContent = `${DAYS[at.getDay()]} ${day} ${clock(at).slice(0, 5)} ${zone(at)}`;
   else time.textContent = `${ago(at)}, ${day} ${clock(at)}`;
 }

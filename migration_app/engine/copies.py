@@ -106,7 +106,7 @@ class FolderCopy(Copy):
 class _PlacedCopy(Copy):
     """Something made under its temp name first: `place`, then `go_on`, then `publish`."""
 
-    __slots__ = ("folder", "has_temp", "is_kept", "is_repeated", "temp")
+    __slots__ = ("folder", "has_temp", "is_kept", "is_published", "is_repeated", "temp")
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         super().__init__(flow, lane, item)
@@ -117,6 +117,13 @@ class _PlacedCopy(Copy):
         self.has_temp = False
         self.is_kept = False
         self.is_repeated = False
+        self.is_published = False
+        """Whether its own name was asked for, so that it is whole."""
+
+    def give_up(self) -> None:
+        # Its answer is waited for: else nobody would know that it is in place.
+        if not self.is_published:
+            super().give_up()
 
     def start(self) -> None:
         folder = self.flow.folders.make(self.item.entry.path.rpartition(b"/")[0])
@@ -189,6 +196,7 @@ class _PlacedCopy(Copy):
 
     def publish(self) -> None:
         """Give it its own name: it is whole."""
+        self.is_published = True
         self.unanswered += 1
         self.flow.destination.rename(self.temp, self.item.place or self.item.entry.path, self._renamed)
 

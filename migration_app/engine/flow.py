@@ -84,6 +84,10 @@ class Flow:
         if not self._is_over:
             self._pump.schedule()
             await self._pump.wait(timeout_s)
+        return self.take_done()
+
+    def take_done(self) -> list[Done]:
+        """What ended since the last time."""
         done, self._done = self._done, []
         return done
 
@@ -168,7 +172,9 @@ class Flow:
         lane.under_way.discard(copy)
         if isinstance(copy, FileCopy) and copy.is_kept:
             self._kept[copy.item.number] = copy.whole
-        if self.lost is None and not self.is_stopping and not self._tries_again(copy, error):
+        # What came to its end while all is stopped is done; what was given up is not.
+        is_given_up = self.is_stopping and error is not None
+        if self.lost is None and not is_given_up and not self._tries_again(copy, error):
             item = copy.item
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
             resumed = item.start if error is None else 0

@@ -40,6 +40,7 @@ async def transfer_items(
     at_once: int = SMALL_AT_ONCE,
     partial: Mapping[int, int] | None = None,
     keeps: Callable[[], bool] = lambda: False,
+    on_stop: Callable[[TransferBatch], None] = lambda _: None,
 ) -> AsyncGenerator[TransferBatch, None]:
     """Copy `items`, both storages connected. A batch comes at least every 0.25 s.
 
@@ -47,6 +48,7 @@ async def transfer_items(
     already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
     under way. A file in `partial`, of which so many bytes are there already, goes on after them when they are
     proved to be the source's. `keeps` is asked at the end whether what is there of large files is to stay.
+    When it is stopped, what ended meanwhile goes to `on_stop`, as nobody takes another batch.
     Raises ConnectionLost after giving what was done; what was in flight then is in no batch.
     """
     beginnings = await prove_beginnings(source, destination, items, partial or {})
@@ -65,16 +67,18 @@ async def transfer_items(
         at_once=at_once,
         keeps=keeps,
     )
+    is_over = False
     try:
         while (done := await flow.advance(BATCH_S)) is not None:
-            yield TransferBatch(
-                done,
-                flow.bytes_in_flight,
-                flow.current_file,
-                flow.files_under_way(),
-                flow.partial,
-            )
+            yield _batch(flow, done)
+        is_over = True
     finally:
         await flow.stop()
+        if not is_over:
+            on_stop(_batch(flow, flow.take_done()))
     if flow.lost is not None:
         raise flow.lost
+
+
+def _batch(flow: Flow, done: list[Done]) -> TransferBatch:
+    return TransferBatch(done, flow.bytes_in_flight, flow.current_file, flow.files_under_way(), flow.partial)

@@ -97,7 +97,7 @@ def delete_finished(request: SignedRequest) -> HttpResponse:
             "is_filtered": "?" in back,
         }
         return render(request, "pages/delete_finished.html", context)
-    deleted = jobs.delete(list(finished.values_list("pk", flat=True)))
+    deleted = jobs.delete(list(finished.values_list("pk", flat=True)), but_kept=True)
     messages.success(request, f"{plural(deleted, 'finished job')} deleted.")
     return redirect(back)
 

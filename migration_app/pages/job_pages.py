@@ -87,7 +87,7 @@ def pause(request: SignedRequest, job_id: UUID) -> HttpResponse:
 @page
 def resume(request: SignedRequest, job_id: UUID) -> HttpResponse:
     """Go on with a paused job."""
-    return _moved(request, _job(request, job_id), control.resume, [JobStatus.RUNNING])
+    return _moved(request, _job(request, job_id), control.resume, [JobStatus.RUNNING, JobStatus.PENDING])
 
 
 @require_POST
@@ -171,9 +171,7 @@ def delete_job(request: SignedRequest, job_id: UUID) -> HttpResponse:
     title = plain_text(title_of(found))
     if request.method != "POST":
         return render(request, "pages/delete_job.html", {"job": found, "title": title_of(found)})
-    try:
-        jobs.delete([found.pk])
-    except jobs.StillActive:
+    if not jobs.delete([found.pk]):
         messages.error(request, "The job is still active; cancel it first.")
         return redirect("job", found.pk)
     messages.success(request, f"Deleted: {title}.")

@@ -143,10 +143,11 @@ class Route(Generic[T]):
         self._failures += 1
         self._waited_s += pause_s
         events = [NewEvent("log", {"level": "warning", "message": text})] if is_told else []
-        self.context.checkpoint(events=events)
+        sentence = f"Waits for the server: {error}"
+        self.context.checkpoint(events=events, waiting_for=sentence)
         if is_long:
             note = (self._failures, self._done, self._waited_s)
-            raise ComeLater(pause_s, f"Waits for the server: {error}", note=note)
+            raise ComeLater(pause_s, sentence, note=note)
         self.context.call(asyncio.sleep(pause_s))
 
     async def _items(self) -> AsyncIterator[T]:

@@ -68,7 +68,8 @@ def _result(context: ShardContext) -> Json:
     left = skipped.order_by("number").values_list("path", flat=True)[:MOST_LISTED]
     copied_bytes = int(done.aggregate(size=Sum("size", default=0))["size"])
     duration_s = (timezone.now() - (job.started_at or job.created_at)).total_seconds()
-    earlier = sum_counters(list(job.shards.values_list("counters", flat=True))).get("earlier_bytes", 0)
+    counters = sum_counters(list(job.shards.values_list("counters", flat=True)))
+    earlier = counters.get("earlier_bytes", 0)
     speed = max(0, copied_bytes - earlier) / 1e6 / duration_s if duration_s > 0 else 0.0
     return {
         "files_transferred": done.count(),
@@ -81,7 +82,17 @@ def _result(context: ShardContext) -> Json:
         "failed_files": [failure["path"] for failure in failures],
         "failures": failures,
         "method": context.params["method"],
+        "bytes_resumed": counters.get("resumed", 0),
+        "resumed_files": _resumed(job),
     }
+
+
+def _resumed(job: Job) -> list[Json]:
+    """Files that went on after what was there of them, or had to start over: path, bytes and how these were proved."""
+    rows = job.events.filter(type="log", data__has_key="resumed", data__run=job.attempt).order_by("seq")
+    # Of each file its last beginning, which is what its copy was made with.
+    found = {data["resumed"]["path"]: data["resumed"] for data in rows.values_list("data", flat=True)}
+    return list(found.values())[:MOST_LISTED]
 
 
 def _has_other_differences(job_id: UUID) -> bool:

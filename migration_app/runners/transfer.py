@@ -194,14 +194,19 @@ class TransferRunner(Runner):
                 at_once=context.params["transfers"] or SMALL_AT_ONCE,
                 partial=partial,
                 keeps=lambda: resumes and not context.is_cancelled(),
+                on_stop=at_stop.append,
             )
 
+        at_stop: list[TransferBatch] = []
         pace = Pace(_rate(context))
         context.counters["in_flight"] = sum(partial.values())
         route = Route(context, _sides(context), copied)
         try:
-            for batches in route.lists(weight=lambda batch: len(batch.done)):
+            for listed in route.lists(weight=lambda batch: len(batch.done)):
                 pace.rate = _rate(context)
+                # A shard that is stopped gets another list, an empty one, when it has been.
+                batches = [*listed, *at_stop]
+                at_stop.clear()
                 if batches and resumes:
                     partial = batches[-1].partial
                 _save_copies(context, left, batches)
@@ -329,6 +334,7 @@ class _Comparison:
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
         self._events: list[NewEvent] = []
+        self._last_error = ""
 
     def save(self, items: list[Step | PlanBatch]) -> None:
         """Write everything and the cursor in one checkpoint."""
@@ -378,7 +384,9 @@ class _Comparison:
 
         # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
         cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
-        current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else None
+        current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else {}
+        if self._last_error:
+            current["last_error"] = self._last_error
         shards, cut.cutter.shards = cut.cutter.shards, []
         context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
         cut.next = cursor["next"]
@@ -430,6 +438,7 @@ class _Comparison:
 
     def _tell(self, path: bytes, error: str) -> None:
         self._add("failed", 1)
+        self._last_error = error
         self._events.append(NewEvent("file_failed", {"path": path_shown(path), "error": error}))
 
     def _add(self, name: str, amount: int) -> None:
@@ -477,14 +486,18 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
 
 
 def _resumption(beginning: Beginning) -> NewEvent:
+    """A line of the log; `resumed` in it is for the job's result."""
     path = path_shown(beginning.path)
-    if not beginning.bytes:
-        return _warning(
-            f"What was there of {path} is not the source's beginning: it is copied from the start."
-        )
-    how = "read back and compared" if beginning.is_read_back else "hashed on both sides"
-    text = f"Goes on with {path} after {beginning.bytes:,} bytes, which were {how}."
-    return NewEvent("log", {"level": "info", "message": text})
+    proof = "" if not beginning.bytes else "readback" if beginning.is_read_back else "two_sided_hash"
+    level, text = (
+        "warning",
+        f"What was there of {path} is not the source's beginning: it is copied from the start.",
+    )
+    if proof:
+        how = "read back and compared" if beginning.is_read_back else "hashed on both sides"
+        level, text = "info", f"Goes on with {path} after {beginning.bytes:,} bytes, which were {how}."
+    resumed = {"path": path, "bytes": beginning.bytes, "proof": proof}
+    return NewEvent("log", {"level": level, "message": text, "resumed": resumed})
 
 
 def _failures(done: list[Done]) -> list[NewEvent]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from migration_app.storages.base import Address, Guard, Storage
 from migration_app.storages.registry import open_storage
 
-IDLE_S = 2.0
-"""Shards follow each other closely; a server that takes few connections shall soon have room for other workers."""
+IDLE_S = 1.0
+"""Shards follow each other closely; a paused job has no connection any more soon, and others have room."""
 
 
 class StoragePool:

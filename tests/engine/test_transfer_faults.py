@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from migration_app.engine.transfer import Done, Item, TransferBatch, transfer_items
+from migration_app.engine.transfer import Done, Item, Pace, TransferBatch, transfer_items
 from migration_app.storages.base import Entry, Kind
 from migration_app.storages.errors import (
     AttributesRefused,
@@ -236,6 +236,30 @@ def test_stopped_transfer_removes_what_is_half_done(is_cancelled: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("latency_s", LATENCIES)
+def test_what_ends_while_all_is_stopped_is_told(latency_s: float) -> None:
+    """What is in place is done, to the file: nothing of it is copied again."""
+    source, destination = MemoryStorage(latency_s=latency_s), MemoryStorage(latency_s=0.02)
+    for number in range(500):
+        source.add(b"f%d" % number, b"x" * 100)
+    told: list[TransferBatch] = []
+
+    async def go() -> None:
+        batches = transfer_items(
+            source, destination, file_items(source), pace=Pace(20_000), on_stop=told.append
+        )
+        async for batch in batches:
+            told.append(batch)
+            if sum(len(one.done) for one in told) > 20:
+                break
+        await batches.aclose()
+
+    asyncio.run(go())
+    done = {one.path for batch in told for one in batch.done if one.error is None}
+    assert {path for path in destination.nodes if path} == done
+    assert 20 < len(done) < 500
+
+
 def test_stopping_does_not_wait_for_a_server_that_is_silent() -> None:
     source, destination = MemoryStorage(), MemoryStorage(latency_s=100)
     source.add(b"f", b"x")

@@ -125,7 +125,7 @@ def test_answer_that_is_sent_back_changes_nothing(api: Client, stored: Json) -> 
     for method in (api.put, api.patch):
         answer = method(address, stored, content_type="application/json")
         assert (answer.status_code, answer.json()) == (200, stored)
-    for change in ({"id": "7"}, {"secrets_stored": []}, {"created_at": None}):
+    for change in ({"id": "0"}, {"secrets_stored": []}, {"created_at": None}):
         answer = api.put(address, stored | change, content_type="application/json")
         assert (answer.status_code, list(answer.json()["fields"])) == (400, list(change))
     assert password(row(stored)) == "canary-one"

@@ -225,13 +225,32 @@ def test_number_of_jobs_to_delete_is_not_bounded_by_the_database(transactional_d
         connection.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
 
 
-def test_active_job_among_many_keeps_all(submit):
+def test_active_job_among_many_stays(submit):
     finished = [submit() for _ in range(3)]
     for job in finished:
         finish(job)
-    with pytest.raises(jobs.StillActive):
-        jobs.delete([*(job.pk for job in finished), *(uuid.uuid4() for _ in range(1000)), submit().pk])
-    assert Job.objects.count() == 4
+    active = submit()
+    assert jobs.delete([*(job.pk for job in finished), *(uuid.uuid4() for _ in range(1000)), active.pk]) == 3
+    assert Job.objects.get() == active
+
+
+def test_jobs_that_begin_again_or_are_kept_meanwhile_stay(api, submit, monkeypatch):
+    """Between the look at what has ended and its deletion."""
+    job, kept, gone = submit(), submit(), submit()
+    for one in (job, kept, gone):
+        finish(one, "failed")
+    delete = jobs.delete
+
+    def late(*arguments, **options):
+        Job.objects.filter(pk=job.pk).update(status="running")
+        Job.objects.filter(pk=kept.pk).update(keep=True)
+        return delete(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "delete", late)
+    assert api.delete("/api/sessions").json() == {"deleted": 1}
+    Job.objects.filter(pk=job.pk).update(status="failed")
+    answer = api.delete(f"/api/sessions/{job.pk}")
+    assert (answer.status_code, answer.json()["status"]) == (409, "running")
 
 
 def test_health_takes_no_other_method():

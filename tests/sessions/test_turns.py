@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import accounts, control, delivery, execution, jobs, leases, turns
+from sessions_app import accounts, control, execution, jobs, leases, turns
 from sessions_app.models import Job, Shard, User
 from sessions_app.reconciler import reconcile
 from sessions_app.runners import ComeLater, Submission
@@ -67,11 +67,13 @@ def test_jobs_of_a_higher_priority_go_first(owner, work_off):
     assert next(iter(seq.values())).endswith(": priority 50.")
 
 
-def test_priority_that_is_raised_later_counts_for_what_is_queued(owner, presence):
-    job = started(owner)
-    assert DBTaskResult.objects.get().priority == 75
-    delivery.change_priority(job.pk, 0, 100)
-    assert DBTaskResult.objects.get().priority == 100
+def test_priority_of_one_person_does_not_hold_up_another(owner, other, work_off):
+    high = started(other, shards=20, steps=1)
+    Job.objects.filter(pk=high.pk).update(priority=100)
+    work_off(most=5)
+    usual = started(owner, shards=5, steps=1)
+    work_off()
+    assert ended(usual, high) == [usual, high]
 
 
 def token_of(user: User) -> dict[str, str]:
@@ -97,6 +99,38 @@ def test_only_so_many_jobs_of_a_person_run_at_once(owner, other, work_off):
     work_off()
     assert {status(job) for job in (*running, third, fourth, stranger)} == {"completed"}
     assert ended(third, fourth) == [third, fourth]
+
+
+def test_limit_holds_for_jobs_that_go_on_too(owner, work_off):
+    User.objects.filter(pk=owner.pk).update(most_running=1)
+    first = started(owner, shards=4, steps=1, claim="/srv/a")
+    work_off(most=2)
+    control.pause(first.pk)
+    second = started(owner, shards=2, steps=1)
+    work_off(most=1)
+    assert (status(first), status(second)) == ("paused", "running")
+    control.resume(first.pk)
+    assert (status(first), first.started_at is not None) == ("pending", True)
+    assert first.progress["message"] == "Waits for its turn: 1 session may run at once."
+    # It holds its folder meanwhile.
+    third = started(owner, claim="/srv/a/b", steps=1)
+    reconcile()
+    assert third.pk != first.pk
+    work_off()
+    assert {status(job) for job in (first, second, third)} == {"completed"}
+    assert first.progress["done"] == 4
+    assert ended(first, third) == [first, third]
+
+
+def test_job_that_waits_says_so_again_after_a_pause(owner, work_off):
+    holder = started(owner, claim="/srv/a", shards=3, steps=1)
+    work_off(most=1)
+    blocked = started(owner, claim="/srv/a")
+    work_off(most=1)
+    control.pause(blocked.pk)
+    control.resume(blocked.pk)
+    assert status(blocked) == "pending"
+    assert blocked.progress["message"] == f"Waits for session {holder.pk}, which writes to the same folder."
 
 
 def test_limit_holds_when_many_begin_at_once(owner, presence):
@@ -162,9 +196,13 @@ def test_shard_gives_way_to_a_job_that_has_less_at_work(owner, other, presence, 
     Shard.objects.filter(job=later, kind="work").update(attempt=1)
     assert not turns.gives_way(shard, 14.9)
     assert turns.gives_way(shard, 15)
+    # A lower priority counts among the jobs of one person only.
     Job.objects.filter(pk=later.pk).update(priority=-1)
+    assert turns.gives_way(shard, 15)
+    Job.objects.filter(pk=later.pk).update(owner=owner)
     assert not turns.gives_way(shard, 15)
     Job.objects.filter(pk=later.pk).update(priority=0)
+    assert turns.gives_way(shard, 15)
     Shard.objects.filter(job=later, kind="work", state="queued").update(state="running")
     assert not turns.gives_way(shard, 15)  # that one has as much at work
 
