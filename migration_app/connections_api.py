@@ -4,7 +4,7 @@ from typing import Any
 
 from django.http import Http404
 from rest_framework import status, viewsets
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -28,19 +28,10 @@ class ConnectionViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         """A page of them, newest first."""
-        query = request.query_params
-        listing.refuse_unknown(query, ("limit", "cursor"))
-        rows = connections.of(_user(request)).order_by("-pk")
-        headers = {"X-Total-Count": str(rows.count())}
-        limit = listing.limit_of(query)
-        if cursor := query.get("cursor"):
-            if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-                raise ValidationError({"cursor": ["Is not one that this list gave out."]})
-            rows = rows.filter(pk__lt=int(cursor))
-        found = list(rows[: limit + 1])
-        if len(found) > limit:
-            headers["Link"] = listing.next_link(request.path, query, str(found[limit - 1].pk))
-        return Response([connections.connection_json(row) for row in found[:limit]], headers=headers)
+        found, headers = listing.page_by_id(
+            request, connections.of(_user(request)), connections.connection_json
+        )
+        return Response(found, headers=headers)
 
     def create(self, request: Request) -> Response:
         """201 and the connection."""

@@ -3,8 +3,9 @@
 import base64
 import binascii
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
 
 from sessions_app.instants import in_utc, parse_instant
 from sessions_app.models import Job, JobQuerySet
@@ -120,3 +122,21 @@ def next_link(path: str, query: QueryDict, cursor: str, *, name: str = "cursor")
     """The `Link` header of the next page (RFC 8288), which `name` asks for."""
     parameters = {other: query[other] for other in query if other != name} | {name: cursor}
     return f'<{path}?{urlencode(parameters)}>; rel="next"'
+
+
+def page_by_id(
+    request: Request, rows: "QuerySet[Any]", as_json: Callable[[Any], dict[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A page of rows, newest first by their numbers, and the headers of its answer. Raises ValidationError."""
+    query = request.query_params
+    refuse_unknown(query, _PAGING)
+    headers = {"X-Total-Count": str(rows.count())}
+    limit = limit_of(query)
+    if cursor := query.get("cursor"):
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            raise ValidationError({"cursor": ["Is not one that this list gave out."]})
+        rows = rows.filter(pk__lt=int(cursor))
+    found = list(rows.order_by("-pk")[: limit + 1])
+    if len(found) > limit:
+        headers["Link"] = next_link(request.path, query, str(found[limit - 1].pk))
+    return [as_json(row) for row in found[:limit]], headers

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.shortcuts import get_object_or_404
 from rest_framework import viewsets
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,19 +17,8 @@ class ScheduleViewSet(viewsets.ViewSet):
 
     def list(self, request: Request) -> Response:
         """A page of them, newest first."""
-        query = request.query_params
-        listing.refuse_unknown(query, ("limit", "cursor"))
-        rows = schedules.of(_user(request)).order_by("-pk")
-        headers = {"X-Total-Count": str(rows.count())}
-        limit = listing.limit_of(query)
-        if cursor := query.get("cursor"):
-            if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-                raise ValidationError({"cursor": ["Is not one that this list gave out."]})
-            rows = rows.filter(pk__lt=int(cursor))
-        found = list(rows[: limit + 1])
-        if len(found) > limit:
-            headers["Link"] = listing.next_link(request.path, query, str(found[limit - 1].pk))
-        return Response([schedules.schedule_json(row) for row in found[:limit]], headers=headers)
+        found, headers = listing.page_by_id(request, schedules.of(_user(request)), schedules.schedule_json)
+        return Response(found, headers=headers)
 
     def create(self, request: Request) -> Response:
         """201 and the schedule."""

@@ -81,11 +81,15 @@ def test_two_gigabytes_go_on_at_37_per_cent_after_a_restart(own_product, two_gig
     (copy / "large.bin").unlink()
     if is_damaged:
         assert again == first
-        assert done["progress"]["bytes_resumed"] == 0
+        resumed, proof = done["progress"]["bytes_resumed"], ""
+        assert resumed == 0
         said = "What was there of large.bin is not the source's beginning: it is copied from the start."
     else:
         assert 0 <= again <= fastest
-        resumed = done["progress"]["bytes_resumed"]
+        resumed, proof = done["progress"]["bytes_resumed"], "two_sided_hash"
         assert resumed == first - again
         said = f"Goes on with large.bin after {resumed:,} bytes, which were hashed on both sides."
     assert said in log_of(product, done)
+    result = done["transfer_result"]
+    assert result["bytes_resumed"] == resumed
+    assert result["resumed_files"] == [{"path": "large.bin", "bytes": resumed, "proof": proof}]
