@@ -350,3 +350,5 @@ def test_from_an_empty_list_to_a_transfer_in_the_browser(page: Page, yard: Yard)
     destination.get_by_label("Folder").press("Enter")
     page.wait_for_url("**/jobs/*")
     until(lambda: len(list(Path(copy).rglob("*.bin"))) == 6)
+    # Its page looks at it once more at the end, which must not be gone by then.
+    expect(page.locator("[data-part=badge]")).to_contain_text("Completed")
