@@ -128,13 +128,15 @@ def add_finish(job_id: UUID) -> None:
 
 
 def add_cleaning(job_id: UUID) -> None:
-    """Write the shard that removes what work shards left which failed or which others ended, once, where there is one.
+    """Write the shard that removes what work shards left which failed or were cancelled, once, where any had begun.
 
-    A shard that its only worker ended by itself has cleaned up after itself.
+    Also one that its worker ended by itself may have left something: when its connection had broken before.
     """
     shards = Shard.objects.filter(job_id=job_id)
     was_failed = Q(state=ShardState.FAILED, attempt__gte=1)
-    was_interrupted = Q(state=ShardState.CANCELLED, attempt__gte=2)
+    # One that nobody had begun is fenced off once, and has counted nothing.
+    was_begun = Q(attempt__gte=2) | ~Q(counters={})
+    was_interrupted = Q(state=ShardState.CANCELLED) & was_begun
     left = shards.filter(was_failed | was_interrupted, kind=ShardKind.WORK).order_by("number")
     payloads = list(left.values_list("payload", flat=True))
     if payloads and not shards.filter(kind=ShardKind.CLEAN).exists():

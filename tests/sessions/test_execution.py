@@ -1,4 +1,5 @@
 import socket
+import threading
 from datetime import timedelta
 
 import pytest
@@ -302,6 +303,19 @@ def test_job_that_is_deleted_while_it_is_cleaned_up_after_does_no_harm(
     work_off()
     assert jobs.purge(seconds=5)
     assert not Shard.objects.exists()
+
+
+@pytest.mark.slow
+def test_work_that_was_stopped_in_the_middle_is_cleaned_up_after_too(submit, work_off):
+    """Its worker may have lost a connection before, with what it had under way there."""
+    job = submit(shards=1, steps=200, pause_s=0.02)
+    asking = threading.Timer(1.0, jobs.cancel, args=[job.pk])
+    asking.start()
+    work_off()
+    asking.join()
+    work_off()
+    assert job.shards.get(kind="work").attempt == 1
+    assert job.shards.get(kind="clean").state == "done"
 
 
 def test_cancelled_job_whose_work_had_not_begun_leaves_nothing_to_clean(submit, work_off):
