@@ -386,6 +386,17 @@ def test_connection_that_is_lost_before_sftp_is_granted_may_work_a_moment_later(
     assert "hung up before SFTP had started" in complaint(sftp_address(openssh), HungUp)
 
 
+def test_refusal_that_is_followed_by_the_end_of_the_connection_may_work_a_moment_later(
+    openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(channel: Any, *_: Any) -> bool:
+        asyncio.get_running_loop().call_later(0.05, channel.get_connection().abort)
+        return False
+
+    monkeypatch.setattr(asyncssh.SSHClientChannel, "_make_request", refused)
+    assert "hung up before SFTP had started" in complaint(sftp_address(openssh), HungUp)
+
+
 def test_server_that_hangs_up_in_the_handshake_may_work_a_moment_later() -> None:
     assert "hung up" in speak(b"SSH-2.0-OpenSSH_9.6\r\n", HungUp)
 

@@ -45,6 +45,8 @@ KEY_FAMILIES = (
     ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
     ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"),
 )
+CLOSING_S = 0.3
+"""How long a connection that refuses SFTP is looked at, whether it ends."""
 # A server that has no key of the asked families hangs up, sometimes before it can be understood why.
 _NO_SUCH_KEY = (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError)
 _family_of: dict[str, tuple[str, ...]] = {}
@@ -294,13 +296,23 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
             )
         await wire.start()
     except asyncssh.ChannelOpenError as error:
-        if connection.is_closed():
+        if await _closes(connection):
             raise HungUp(f"{where} hung up before SFTP had started.") from error
         raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
     except (StorageError, MalformedPacket) as error:
         failed = HungUp if isinstance(error, HungUp) else ConnectFailed
         raise failed(f"{where} lets this account in, but SFTP does not start: {error}") from error
     return wire
+
+
+async def _closes(connection: asyncssh.SSHClientConnection) -> bool:
+    """Whether a refusal was the connection's end, which may come to be known a moment later."""
+    try:
+        async with asyncio.timeout(CLOSING_S):
+            await connection.wait_closed()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _translated(error: Exception, server: _Server) -> StorageError:
