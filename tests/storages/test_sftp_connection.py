@@ -394,7 +394,7 @@ def test_refusal_that_is_followed_by_the_end_of_the_connection_may_work_a_moment
         return False
 
     monkeypatch.setattr(asyncssh.SSHClientChannel, "_make_request", refused)
-    assert "hung up before SFTP had started" in complaint(sftp_address(openssh), HungUp)
+    assert "offers it no SFTP" in complaint(sftp_address(openssh), HungUp)
 
 
 def test_server_that_hangs_up_in_the_handshake_may_work_a_moment_later() -> None:

@@ -296,9 +296,11 @@ async def _start(connection: asyncssh.SSHClientConnection, where: str, guard: Gu
             )
         await wire.start()
     except asyncssh.ChannelOpenError as error:
-        if await _closes(connection):
+        if connection.is_closed():
             raise HungUp(f"{where} hung up before SFTP had started.") from error
-        raise ConnectFailed(f"{where} lets this account in but offers it no SFTP.") from error
+        # Perhaps only because it was about to end, as when its process was killed.
+        refused = HungUp if await _closes(connection) else ConnectFailed
+        raise refused(f"{where} lets this account in but offers it no SFTP.") from error
     except (StorageError, MalformedPacket) as error:
         failed = HungUp if isinstance(error, HungUp) else ConnectFailed
         raise failed(f"{where} lets this account in, but SFTP does not start: {error}") from error
