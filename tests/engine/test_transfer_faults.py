@@ -342,8 +342,9 @@ def test_loop_is_not_held_by_storages_that_answer_at_once() -> None:
 
     asyncio.run(go())
     assert_is_copy(source, destination)
-    # A collection of garbage may fall into a turn: most of them tell.
-    assert sorted(gaps)[int(len(gaps) * 0.98)] < 0.03
+    # In one turn all is lined up, and a collection of garbage may fall into another one: the rest tell.
+    assert len(gaps) > 20
+    assert sorted(gaps)[-3] < 0.03
 
 
 @pytest.mark.parametrize("latency_s", LATENCIES)
