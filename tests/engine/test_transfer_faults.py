@@ -206,7 +206,7 @@ def test_lost_connection_is_raised_after_what_was_done(side: str) -> None:
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_stopped_transfer_removes_what_is_half_done(is_cancelled: bool) -> None:
     source, destination = MemoryStorage(latency_s=0.01), MemoryStorage(latency_s=0.01)
-    for number in range(300):
+    for number in range(2000):
         source.add(b"f%d" % number, b"x" * 20_000)
 
     async def consume() -> None:
@@ -232,7 +232,7 @@ def test_stopped_transfer_removes_what_is_half_done(is_cancelled: bool) -> None:
 
     assert asyncio.run(go()) == (0, 0)
     assert (source.handles, destination.handles, destination.temps) == (0, 0, [])
-    assert len(destination.nodes) < 300
+    assert len(destination.nodes) < 2000
 
 
 @pytest.mark.slow
