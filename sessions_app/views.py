@@ -153,8 +153,7 @@ class SessionViewSet(mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
     def clear(self, request: Request) -> Response:
         """Delete the caller's finished jobs but those to be kept; with filters those that these leave."""
         chosen = listing.filtered(self.get_queryset(), request.query_params, is_paged=False)
-        finished = chosen.finished().filter(keep=False)
-        ids = list(finished.values_list("pk", flat=True))
+        ids = list(chosen.finished().values_list("pk", flat=True))
         return Response({"deleted": jobs.delete(ids, but_kept=True)})
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:

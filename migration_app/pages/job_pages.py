@@ -137,7 +137,7 @@ def change(request: SignedRequest, job_id: UUID) -> HttpResponse:
     found = _job(request, job_id)
     names = ["title", "keep"]
     if found.is_active:
-        names += ["priority", *(name for name in ("bandwidth_limit",) if name in found.params)]
+        names += ["priority", "bandwidth_limit"] if "bandwidth_limit" in found.params else ["priority"]
     known = {name: getattr(found, name, None) for name in names}
     known |= {name: found.params[name] or None for name in names if name in found.params}
     data = request.POST if request.method == "POST" else None
