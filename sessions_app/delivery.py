@@ -8,7 +8,7 @@ from django_tasks import TaskResultStatus, task
 from django_tasks.base import TaskContext
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import execution, turns
+from sessions_app import execution, leases, turns
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.presence import INTERACTIVE_QUEUE, WORK_QUEUE
 from sessions_app.states import Desired, JobStatus, ShardKind, ShardState
@@ -72,7 +72,7 @@ def queue_pending() -> None:
 
 def queue_cleaning() -> None:
     """Queue the shards that clean up after jobs that have ended."""
-    for shard in Shard.objects.filter(kind=ShardKind.CLEAN, state=ShardState.WAITING):
+    for shard in leases.cleanable():
         enqueue(shard)
 
 

@@ -270,7 +270,7 @@ def _run_claimed(context: LeasedShard) -> None:
             _end(context.job_id, outcome)
         return
     if context.kind == ShardKind.CLEAN:
-        runner.clean(context)
+        runner.clean(context, leases.interrupted(context.job_id))
         with transaction.atomic():
             context.lease.flush(state=ShardState.DONE, counters=context.counters)
         return
@@ -354,8 +354,6 @@ def settle(job_id: UUID, queue_waiting: QueueWaiting) -> bool:
     status, desired = found
     if status in FINISHED:
         leases.fence_off(job_id)
-        if status != JobStatus.COMPLETED:
-            _clear_up(job_id)
         return True
     if desired == Desired.CANCEL:
         return settle_cancel(job_id)
@@ -406,14 +404,6 @@ def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:
         return False
     with contextlib.suppress(IllegalMove):
         transitions.move(job_id, JobStatus.CANCELLED)
-    _clear_up(job_id)
+    # What was taken back from a dead worker meanwhile.
+    leases.fence_off(job_id)
     return True
-
-
-def _clear_up(job_id: UUID) -> None:
-    """See to it that what a job left behind that did not complete is removed, once."""
-    with transaction.atomic():
-        job = Job.objects.select_for_update().filter(pk=job_id).first()
-        has_ended = job is not None and job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
-        if job is not None and has_ended and runner_class(job.type).leaves_traces:
-            leases.add_cleaning(job_id)

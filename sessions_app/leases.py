@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from sessions_app.models import Job, Shard
@@ -127,22 +127,36 @@ def add_finish(job_id: UUID) -> None:
         Shard.objects.create(job_id=job_id, number=last + 1, kind=ShardKind.FINISH)
 
 
+# One that nobody had begun is fenced off once, and has counted nothing.
+_WAS_INTERRUPTED = Q(state=ShardState.FAILED, attempt__gte=1) | (
+    Q(state=ShardState.CANCELLED) & (Q(attempt__gte=2) | ~Q(counters={}))
+)
+
+
 def add_cleaning(job_id: UUID) -> None:
-    """Write the shard that removes what work shards left which failed or were cancelled, once, where any had begun.
+    """Write the shard that removes what interrupted work left, where any has begun; in the transaction that ends a job.
+
+    It waits until no other shard of the job is open.
+    """
+    is_under_way = Q(state__in=OPEN_SHARDS, attempt__gte=1)
+    if Shard.objects.filter(is_under_way | _WAS_INTERRUPTED, job_id=job_id, kind=ShardKind.WORK).exists():
+        # A number that no other shard takes, whoever adds one at the same time.
+        Shard.objects.create(job_id=job_id, number=0, kind=ShardKind.CLEAN)
+
+
+def cleanable() -> "QuerySet[Shard]":
+    """Waiting shards that clean up after jobs, all other shards of which have ended."""
+    others = Shard.objects.filter(job=OuterRef("job"), state__in=OPEN_SHARDS).exclude(kind=ShardKind.CLEAN)
+    return Shard.objects.filter(kind=ShardKind.CLEAN, state=ShardState.WAITING).exclude(Exists(others))
+
+
+def interrupted(job_id: UUID) -> list[Json]:
+    """The payloads of work shards that were begun, and then failed or were cancelled.
 
     Also one that its worker ended by itself may have left something: when its connection had broken before.
     """
-    shards = Shard.objects.filter(job_id=job_id)
-    was_failed = Q(state=ShardState.FAILED, attempt__gte=1)
-    # One that nobody had begun is fenced off once, and has counted nothing.
-    was_begun = Q(attempt__gte=2) | ~Q(counters={})
-    was_interrupted = Q(state=ShardState.CANCELLED) & was_begun
-    left = shards.filter(was_failed | was_interrupted, kind=ShardKind.WORK).order_by("number")
-    payloads = list(left.values_list("payload", flat=True))
-    if payloads and not shards.filter(kind=ShardKind.CLEAN).exists():
-        last = shards.order_by("-number").values_list("number", flat=True)[0]
-        payload = {"shards": payloads}
-        Shard.objects.create(job_id=job_id, number=last + 1, kind=ShardKind.CLEAN, payload=payload)
+    left = Shard.objects.filter(_WAS_INTERRUPTED, job_id=job_id, kind=ShardKind.WORK)
+    return list(left.order_by("number").values_list("payload", flat=True))
 
 
 def expired() -> list[Shard]:

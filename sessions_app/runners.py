@@ -189,9 +189,9 @@ class Runner(ABC):
     def finish(self, context: ShardContext) -> Outcome:
         """Run once after all other shards ended. Raises JobFailed."""
 
-    def clean(self, context: ShardContext) -> None:
-        """Remove what interrupted work left; payload `shards` holds the payloads of its shards. The job has ended:
-        what cannot be removed is told in an event, and it must not take for ever."""
+    def clean(self, context: ShardContext, interrupted: list[Json]) -> None:
+        """Remove what interrupted work left, given by the payloads of its shards. The job has ended: what cannot be
+        removed is told in an event, and it must not take for ever."""
         raise TypeError(f"A {self.type} job leaves nothing behind.")
 
     @classmethod

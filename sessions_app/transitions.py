@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from sessions_app import curve, events
+from sessions_app import curve, events, leases
 from sessions_app.models import Job, Shard
 from sessions_app.runners import NewEvent, Outcome, Snapshot, runner_class, sum_counters
 from sessions_app.states import FINISHED, Desired, JobStatus, sources_of
@@ -71,6 +71,9 @@ def move(job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, rea
         if target in FINISHED:
             log.append(_ending(target, outcome, changes.get("error_message", "")))
         events.append(job_id, log)
+        job_type = Job.objects.values_list("type", flat=True).get(pk=job_id)
+        if target in (JobStatus.FAILED, JobStatus.CANCELLED) and runner_class(job_type).leaves_traces:
+            leases.add_cleaning(job_id)
 
 
 def _ending(target: JobStatus, outcome: Outcome | None, error: str) -> NewEvent:

@@ -20,6 +20,8 @@ _LEFT = "Unfinished files may be left at the destination; their names begin with
 def remove_temp_files(context: ShardContext, shards: list[Json]) -> None:
     """Remove what work shards, given by their payloads, had under way; says what came of it in the job's log."""
     paths = [path for shard in shards for path in _temp_paths(context.job_id, shard)]
+    if not paths:
+        return
     removed = Removal()
 
     async def cleaned(destination: Storage) -> AsyncGenerator[Removal, None]:

@@ -222,9 +222,9 @@ class TransferRunner(Runner):
         verification = verify(context) if context.params["verify_after_transfer"] else None
         return transfer_outcome(context, verification)
 
-    def clean(self, context: ShardContext) -> None:
+    def clean(self, context: ShardContext, interrupted: list[Json]) -> None:
         """Remove unfinished files at the destination."""
-        remove_temp_files(context, context.payload["shards"])
+        remove_temp_files(context, interrupted)
 
     @classmethod
     def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:

@@ -82,10 +82,10 @@ class DemoRunner(Runner):
 
     leaves_traces = True
 
-    def clean(self, context: ShardContext) -> None:
+    def clean(self, context: ShardContext, interrupted: list[Json]) -> None:
         if context.params.get("fail") == "clean":
             raise ValueError("hunter2")
-        text = f"Cleaned {len(context.payload['shards'])}."
+        text = f"Cleaned {len(interrupted)}."
         context.checkpoint(events=[NewEvent("log", {"level": "info", "message": text})])
 
     @classmethod

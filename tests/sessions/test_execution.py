@@ -7,10 +7,11 @@ from django.db import transaction
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import delivery, execution, jobs, leases
+from sessions_app import delivery, execution, jobs, leases, transitions
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.reconciler import reconcile
 from sessions_app.runners import LeaseLost, Submission
+from sessions_app.states import JobStatus
 from sessions_app.watch import watcher
 
 
@@ -269,6 +270,43 @@ def test_interrupted_work_is_cleaned_up_after_once(submit, work_off, presence, m
         before.progress,
         before.completed_at,
     )
+
+
+def test_work_that_is_taken_back_from_the_dead_while_its_job_is_cancelled_is_cleaned_up_after(
+    submit, work_off, presence, monkeypatch
+):
+    job = submit(shards=3)
+    work_off(most=1)
+    reconcile()
+    shard = job.shards.filter(kind="work", state="queued").first()
+    with transaction.atomic():
+        assert leases.claim(shard.pk, shard.attempt, presence.id)
+    fence_off = leases.fence_off
+
+    def fence_off_just_before_another_takes_back(job_id, **states):
+        fence_off(job_id, **states)
+        shard.refresh_from_db()
+        if shard.state == "running":
+            assert leases.take_back(shard)
+
+    monkeypatch.setattr(leases, "fence_off", fence_off_just_before_another_takes_back)
+    assert jobs.cancel(job.pk)
+    work_off()
+    assert [event.data["message"] for event in job.events.filter(type="log")] == ["Cleaned 1."]
+
+
+def test_job_whose_worker_dies_as_it_has_just_failed_is_cleaned_up_after(submit, work_off, presence):
+    job = submit(shards=3)
+    work_off(most=1)
+    reconcile()
+    shard = job.shards.filter(kind="work", state="queued").first()
+    with transaction.atomic():
+        assert leases.claim(shard.pk, shard.attempt, presence.id)
+    transitions.move(job.pk, JobStatus.FAILED, reason="The other side is full.")
+    assert job.shards.get(kind="clean").state == "waiting"
+    reconcile()
+    work_off()
+    assert [event.data["message"] for event in job.events.filter(type="log")] == ["Cleaned 1."]
 
 
 def test_cleaning_that_fails_changes_nothing_of_its_job(submit, work_off, presence, monkeypatch):
