@@ -22,6 +22,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from tests.bench.cells import find_cells
+from tests.bench.deletion import deletion_table, measure_deletion
 from tests.bench.history import history_table, measure_history
 from tests.bench.latency import latency_table, measure_latency
 from tests.bench.listeners import listeners_table, measure_listeners
@@ -77,6 +78,13 @@ def _options() -> argparse.Namespace:
         help="measure the lists of jobs instead, with N jobs in the history",
     )
     parser.add_argument(
+        "--deletion",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure instead how long others wait while N jobs are deleted, with a hundred rows each",
+    )
+    parser.add_argument(
         "--latency",
         type=int,
         default=0,
@@ -129,6 +137,8 @@ def main() -> int:
     with redirect_stdout(sys.stderr), _scratch(options.folder) as folder:
         if options.history:
             found, table = measure_history(options, folder), history_table
+        elif options.deletion:
+            found, table = measure_deletion(options, folder), deletion_table
         elif options.latency:
             found, table = measure_latency(options, folder), latency_table
         elif options.listeners:

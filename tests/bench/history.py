@@ -59,11 +59,15 @@ def measure_history(options: argparse.Namespace, folder: Path) -> dict[str, Any]
     """The median and the slowest of some answers, each after one that nobody counts."""
     with Product(folder / "history") as product:
         product.migrate()
-        for first in range(0, options.history, FILLED_AT_ONCE):
-            last = min(options.history, first + FILLED_AT_ONCE)
-            product.python("-c", _FILL, str(first), str(last))
+        fill_history(product, options.history)
         product.start(workers=1)
         return {"jobs": options.history, "answers": [_timed(product, address) for address in ADDRESSES]}
+
+
+def fill_history(product: Product, jobs: int) -> None:
+    """Write finished jobs of its owner into the database of a product that is not started yet."""
+    for first in range(0, jobs, FILLED_AT_ONCE):
+        product.python("-c", _FILL, str(first), str(min(jobs, first + FILLED_AT_ONCE)))
 
 
 def _timed(product: Product, address: str) -> dict[str, Any]:
