@@ -239,7 +239,8 @@ class Job(models.Model):
     def searched(self) -> str:
         """What its `search_text` is to be; as much as every database takes into an index."""
         sides = (self.public.get(name) or {} for name in ("source_config", "dest_config"))
-        return " ".join([*(str(side.get("host", "")) for side in sides), self.title]).strip().lower()[:600]
+        name = " ".join([*(str(side.get("host", "")) for side in sides), self.title])
+        return f"{name[:400]} {self.error_message}".strip().lower()[:600]
 
     @property
     def is_active(self) -> bool:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from sessions_app import jobs
+from sessions_app.chores import is_due
 from sessions_app.models import Chore, Job, RetentionRule
 from sessions_app.states import JobStatus
 
@@ -94,18 +95,11 @@ def clean_up(*, older_than: timedelta | None = None) -> int:
 def clean_up_when_due() -> int:
     """Clean up if nobody has done it for a while; of several workers one wins."""
     pause = max(SHORTEST_PAUSE, min(CLEAN_EVERY, *(rule.stays for rule in policy().values())))
-    return clean_up() if _is_due("clean-up", pause) else 0
+    return clean_up() if is_due("clean-up", pause) else 0
 
 
 def purge_when_due() -> None:
     """Go on removing the rows of deleted jobs, in one worker at a time."""
-    if Job.everything.filter(deleted_at__isnull=False).exists() and _is_due("purge", SHORTEST_PAUSE):
+    if Job.everything.filter(deleted_at__isnull=False).exists() and is_due("purge", SHORTEST_PAUSE):
         jobs.purge(seconds=PURGE_S)
         Chore.objects.filter(name="purge").update(next_at=timezone.now())
-
-
-def _is_due(name: str, pause: timedelta) -> bool:
-    """Whether a chore is to be done now, by whoever asks first."""
-    now = timezone.now()
-    Chore.objects.get_or_create(name=name, defaults={"next_at": now})
-    return Chore.objects.filter(name=name, next_at__lte=now).update(next_at=now + pause) == 1

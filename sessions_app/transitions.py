@@ -71,8 +71,10 @@ def move(job_id: UUID, target: JobStatus, *, outcome: Outcome | None = None, rea
         if target in FINISHED:
             log.append(_ending(target, outcome, changes.get("error_message", "")))
         events.append(job_id, log)
-        job_type = Job.objects.values_list("type", flat=True).get(pk=job_id)
-        if target in (JobStatus.FAILED, JobStatus.CANCELLED) and runner_class(job_type).leaves_traces:
+        job = Job.objects.only("type", "title", "public", "error_message").get(pk=job_id)
+        if JobStatus.FAILED in (before, target):
+            Job.objects.filter(pk=job_id).update(search_text=job.searched)
+        if target in (JobStatus.FAILED, JobStatus.CANCELLED) and runner_class(job.type).leaves_traces:
             leases.add_cleaning(job_id)
 
 

@@ -12,7 +12,7 @@ from django.db import OperationalError, close_old_connections, connection
 from django_tasks_db.management.commands.db_worker import Worker as QueueWorker
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import lifeline, presence, retention, schedules
+from sessions_app import chores, lifeline, presence, retention, schedules
 from sessions_app.presence import Presence
 from sessions_app.reconciler import reconcile
 from sessions_app.watch import DataVersion, watcher
@@ -100,6 +100,7 @@ class WorkerProcess:
                 schedules.submit_due()
                 retention.clean_up_when_due()
                 retention.purge_when_due()
+                chores.refresh_statistics_when_due()
                 if time.monotonic() - seen_at > presence.SEEN_EVERY_S:
                     seen_at = time.monotonic()
                     self._presence.announce()

@@ -5,18 +5,6 @@ from django.conf import settings
 from django.db import migrations, models
 
 
-def fill(apps, schema_editor):
-    """Jobs of before, some hundred at a time."""
-    Job = apps.get_model("sessions_app", "Job")
-    rows = Job.objects.only("pk", "title", "public").iterator(chunk_size=500)
-    while batch := [job for job, _ in zip(rows, range(500))]:
-        for job in batch:
-            sides = (job.public.get(name) or {} for name in ("source_config", "dest_config"))
-            words = [*(str(side.get("host", "")) for side in sides), job.title]
-            job.search_text = " ".join(words).strip().lower()[:600]
-        Job.objects.bulk_update(batch, ["search_text"])
-
-
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -34,7 +22,6 @@ class Migration(migrations.Migration):
             name='owner',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='jobs', to=settings.AUTH_USER_MODEL),
         ),
-        migrations.RunPython(fill, migrations.RunPython.noop),
         migrations.AddIndex(
             model_name='job',
             index=models.Index(condition=models.Q(('deleted_at', None)), fields=['owner', 'status', '-created_at', '-id'], name='job_by_state'),

@@ -14,6 +14,7 @@ ADDRESSES = (
     "/jobs?status=failed",
     "/jobs?q=host77.example",
     "/jobs?q=nowhere",
+    "/jobs?q=srv",
     "/api/sessions",
     "/api/sessions?status=failed&type=scan",
     "/api/sessions?q=host77.example",

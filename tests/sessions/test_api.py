@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from sessions_app import accounts, events, jobs
+from sessions_app import accounts, events, jobs, listing
 from sessions_app.models import Job, JobEvent, Shard
 
 
@@ -135,6 +135,27 @@ def test_every_filter_may_be_given_at_once(api, submit):
     query = "type=demo&status=pending,running&q=demo&limit=5&created_before=9999-12-31T23:59:59Z"
     query += "&created_after=0001-01-01T00:00:00%2B00:00"
     assert [found["id"] for found in api.get(f"/api/sessions?{query}").json()] == [str(job.pk)]
+
+
+def test_search_finds_jobs_by_their_error_until_they_run_again(api, submit, work_off):
+    failed, other = submit(error="The disk is FULL."), submit()
+    work_off()
+
+    def found(text: str) -> list[str]:
+        return [job["id"] for job in api.get("/api/sessions", {"q": text}).json()]
+
+    assert found("disk is full") == found(str(failed.pk)) == [str(failed.pk)]
+    assert set(found("demo")) == {str(failed.pk), str(other.pk)}
+    assert found("%") == found(str(uuid.uuid4())) == []
+    assert api.post(f"/api/sessions/{failed.pk}/retry").status_code == 200
+    assert found("disk is full") == []
+
+
+def test_search_that_finds_very_many_counts_and_pages_as_any_other(api, submit, monkeypatch):
+    monkeypatch.setattr(listing, "_FEW", 2)
+    jobs = [str(submit().pk) for _ in range(5)]
+    answer = api.get("/api/sessions?q=demo&limit=3")
+    assert ([job["id"] for job in answer.json()], answer["X-Total-Count"]) == (jobs[:1:-1], "5")
 
 
 def test_foreign_job_is_404_for_everything(api, submit, django_user_model):

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from sessions_app import accounts, control, jobs, retention
+from sessions_app import accounts, chores, control, jobs, retention
 from sessions_app.models import Chore, Job, JobEvent, RetentionRule, Shard, User
 from sessions_app.reconciler import reconcile
 from sessions_app.retention import Rule
@@ -186,3 +186,17 @@ def test_room_of_deleted_jobs_is_used_again(owner):
         assert jobs.delete([job.pk for job in Job.objects.all()]) == 1
         fill()
     assert pages() < 1.2 * before
+
+
+def test_sqlite_is_told_how_its_tables_are_filled(submit, work_off):
+    for _ in range(3):
+        submit()
+    chores.refresh_statistics_when_due()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'sessions_app_job'")
+        assert cursor.fetchone()[0] > 3
+        cursor.execute("DELETE FROM sqlite_stat1")
+        # Not due again so soon.
+        chores.refresh_statistics_when_due()
+        cursor.execute("SELECT count(*) FROM sqlite_stat1")
+        assert cursor.fetchone()[0] == 0
