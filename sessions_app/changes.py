@@ -10,7 +10,7 @@ from sessions_app import events
 from sessions_app.fields import StrictSerializer, Switch, Text, Whole, validated
 from sessions_app.models import HIGHEST_PRIORITY, LOWEST_PRIORITY, Job
 from sessions_app.problems import Conflict
-from sessions_app.runners import NewEvent, runner_class
+from sessions_app.runners import log_info, runner_class
 
 _ALWAYS = ("title", "keep")
 _COLUMNS = (*_ALWAYS, "priority")
@@ -59,7 +59,7 @@ def change(job: Job, data: Any, by: str) -> None:
         row.updated_at, row.search_text = timezone.now(), row.searched
         row.save(update_fields=[*_COLUMNS, "params", "search_text", "updated_at"])
         told = ", ".join(f"{name} {_word(value)}" for name, value in new.items())
-        events.append(row.pk, [NewEvent("log", {"level": "info", "message": f"Set by {by}: {told}."})])
+        events.append(row.pk, [log_info(f"Set by {by}: {told}.")])
 
 
 def _word(value: Any) -> str:

@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from sessions_app.models import Job, JobEvent
-from sessions_app.runners import NewEvent
+from sessions_app.runners import NewEvent, log_info
 from sessions_app.serializers import instant
 
 ENDINGS = ("complete", "failed", "cancelled")
@@ -38,7 +38,7 @@ def append(job_id: UUID, events: Sequence[NewEvent]) -> None:
 def tell_who(job_id: UUID, what: str, by: str) -> None:
     """Log who asked for something, inside the caller's transaction; nothing where nobody is named."""
     if by:
-        append(job_id, [NewEvent("log", {"level": "info", "message": f"{what} asked for by {by}."})])
+        append(job_id, [log_info(f"{what} asked for by {by}.")])
 
 
 def payload(event: JobEvent) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from sessions_app import claims, delivery, events, execution, transitions, turns
 from sessions_app.models import Job, JobClaim, Shard
-from sessions_app.runners import NewEvent, Snapshot, Submission, runner_class
+from sessions_app.runners import NewEvent, Snapshot, Submission, log_info, runner_class
 from sessions_app.states import ACTIVE, FINISHED, OPEN_SHARDS, Desired, JobStatus, ShardKind
 
 CANCEL_WAIT_S = 2.0
@@ -110,7 +110,7 @@ def _write(submission: Submission, with_rows: Callable[[Job], None] | None) -> J
         created["by"] = f"{job.owner.username}{asked_from}"
     log = [NewEvent("job_created", created)]
     if submission.origin:
-        log.append(NewEvent("log", {"level": "info", "message": submission.origin}))
+        log.append(log_info(submission.origin))
     events.append(job.pk, log)
     if job.executor or job.due_at is not None:
         return job

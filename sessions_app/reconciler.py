@@ -7,7 +7,7 @@ from django.db import transaction
 
 from sessions_app import delivery, events, execution, leases, presence, transitions
 from sessions_app.models import Job, Shard, Worker
-from sessions_app.runners import NewEvent, runner_class
+from sessions_app.runners import log_warning, runner_class
 from sessions_app.states import (
     FINISHED,
     OPEN_SHARDS,
@@ -54,7 +54,7 @@ def _take_back(shard: Shard) -> None:
         if not leases.take_back(shard):
             return
         text = f"Part {shard.number} was taken back from a worker that ended or fell silent; another goes on with it."
-        events.append(shard.job_id, [NewEvent("log", {"level": "warning", "message": text})])
+        events.append(shard.job_id, [log_warning(text)])
     logger.warning("Took shard %s of job %s back from a dead worker.", shard.number, shard.job_id)
     if shard.deaths + 1 < leases.MOST_DEATHS or _is_job_moving(shard):
         return
@@ -86,7 +86,7 @@ def _free_from_dead_executors() -> None:
                 transitions.move(job.pk, JobStatus.PAUSED, reason=text)
             else:
                 text = "The process that did this session ended; the server's workers go on with it."
-                events.append(job.pk, [NewEvent("log", {"level": "warning", "message": text})])
+                events.append(job.pk, [log_warning(text)])
 
 
 def _is_job_moving(shard: Shard) -> bool:

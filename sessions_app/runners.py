@@ -62,6 +62,16 @@ class NewEvent:
     data: Json
 
 
+def log_info(text: str) -> NewEvent:
+    """A line of the job's log."""
+    return NewEvent("log", {"level": "info", "message": text})
+
+
+def log_warning(text: str) -> NewEvent:
+    """A line of the job's log that somebody should look at."""
+    return NewEvent("log", {"level": "warning", "message": text})
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a runner may use to word the progress of a job."""

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from sessions_app import curve, events, leases
 from sessions_app.models import Job, Shard
-from sessions_app.runners import NewEvent, Outcome, Snapshot, runner_class, sum_counters
+from sessions_app.runners import NewEvent, Outcome, Snapshot, log_info, runner_class, sum_counters
 from sessions_app.states import FINISHED, Desired, JobStatus, sources_of
 
 _ENDING = {
@@ -104,7 +104,7 @@ def say_waiting(job_id: UUID, sentence: str, *, is_logged: bool = False) -> None
             return
         refresh_progress(job_id, waiting_for=sentence)
         if is_logged:
-            events.append(job_id, [NewEvent("log", {"level": "info", "message": sentence})])
+            events.append(job_id, [log_info(sentence)])
 
 
 def refresh_progress(

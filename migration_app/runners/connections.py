@@ -19,7 +19,7 @@ from migration_app.storages.errors import ConnectFailed, ConnectionLost, HostKey
 from migration_app.storages.pool import StoragePool
 from sessions_app.ioloop import loop_thread
 from sessions_app.models import Shard
-from sessions_app.runners import ComeLater, JobFailed, NewEvent, ShardContext
+from sessions_app.runners import ComeLater, JobFailed, NewEvent, ShardContext, log_info, log_warning
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class Route(Generic[T]):
         text = f"{error} Trying again in {pause_s:.1f} s."
         self._failures += 1
         self._waited_s += pause_s
-        events = [NewEvent("log", {"level": "warning", "message": text})] if is_told else []
+        events = [log_warning(text)] if is_told else []
         sentence = f"Waits for the server: {error}"
         self.context.checkpoint(events=events, waiting_for=sentence)
         if is_long:
@@ -209,7 +209,7 @@ def _let_go() -> None:
 
 def _pin(server: Endpoint, key: HostKey, told: list[NewEvent]) -> None:
     if sentence := endpoints.pin(server, key):
-        told.append(NewEvent("log", {"level": "info", "message": sentence}))
+        told.append(log_info(sentence))
 
 
 def side_of(context: ShardContext, endpoint: str, root: str) -> Side:
@@ -218,3 +218,11 @@ def side_of(context: ShardContext, endpoint: str, root: str) -> Side:
         return endpoints.side(context.params[endpoint], context.params[root])
     except (Endpoint.DoesNotExist, secrets.CannotOpen) as error:
         raise JobFailed(str(error)) from error
+
+
+def both_sides(context: ShardContext) -> list[Side]:
+    """Source and destination. Raises JobFailed."""
+    return [
+        side_of(context, "source", "source_root"),
+        side_of(context, "destination", "destination_root"),
+    ]

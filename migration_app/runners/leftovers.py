@@ -8,7 +8,7 @@ from migration_app import manifest
 from migration_app.engine.leftovers import Removal, remove_leftovers
 from migration_app.runners.connections import Route, side_of
 from migration_app.storages.base import Kind, Storage
-from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext
+from sessions_app.runners import JobFailed, Json, ShardContext, log_info, log_warning
 
 LONGEST_S = 60.0
 """How long a destination that is slow is tried."""
@@ -45,9 +45,9 @@ def remove_temp_files(context: ShardContext, shards: list[Json]) -> None:
     events = []
     if removed.count:
         text = f"Removed unfinished files at the destination: {removed.count:,}."
-        events.append(NewEvent("log", {"level": "info", "message": text}))
+        events.append(log_info(text))
     if problem:
-        events.append(NewEvent("log", {"level": "warning", "message": f"{_LEFT} {problem}"}))
+        events.append(log_warning(f"{_LEFT} {problem}"))
     context.checkpoint(events=events)
 
 

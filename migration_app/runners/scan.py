@@ -21,7 +21,16 @@ from migration_app.runners.progress import scan_progress
 from migration_app.runners.statistics import Statistics, read_statistics, read_suggestions, unreadable
 from migration_app.storages.base import Entry, Kind, Storage
 from sessions_app.models import Job
-from sessions_app.runners import JobFailed, Json, NewEvent, Outcome, Runner, ShardContext, Snapshot
+from sessions_app.runners import (
+    JobFailed,
+    Json,
+    NewEvent,
+    Outcome,
+    Runner,
+    ShardContext,
+    Snapshot,
+    log_warning,
+)
 from sessions_app.serializers import instant
 
 
@@ -65,7 +74,7 @@ class ScanRunner(Runner):
             self._save(context, state, batches)
         if most_files and context.counters.get("files", 0) >= most_files:
             text = f"Ended at {most_files:,} files, as max_files says; there may be more."
-            context.checkpoint(events=[NewEvent("log", {"level": "warning", "message": text})])
+            context.checkpoint(events=[log_warning(text)])
 
     def _save(self, context: ShardContext, state: Json, batches: list[ScanBatch]) -> None:
         if not batches:
@@ -91,7 +100,7 @@ class ScanRunner(Runner):
         ]
         for path, reason in (kept for folder in folders for kept in folder.kept_links):
             text = f"Not followed: {path_shown(path)}. {reason}"
-            events.append(NewEvent("log", {"level": "warning", "message": text}))
+            events.append(log_warning(text))
         state["open"] = [_as_json(one) for one in batches[-1].frontier]
         context.counters["followed"] = batches[-1].followed
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from migration_app.engine.plan import OpenFolder
-from migration_app.runners.transfer import Cut
+from migration_app.runners.comparison import Cut
 
 
 @pytest.mark.parametrize("folders", [None, [], [OpenFolder(b"a/b", False), OpenFolder(b"c\xff", True)]])

@@ -1,0 +1,291 @@
+"""Compares source and destination into the manifest, and cuts the work into shards."""
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from migration_app import endpoints, manifest
+from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
+from migration_app.engine.filters import parse_filter
+from migration_app.engine.links import Way
+from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
+from migration_app.manifest import Row
+from migration_app.models import EntryAction, EntryState, Evidence
+from migration_app.paths import path_bytes, path_shown, path_text
+from migration_app.runners.connections import Route, both_sides
+from migration_app.runners.outcome import MOST_LISTED
+from migration_app.runners.shards import Cutter
+from migration_app.storages.base import Entry, Kind, Storage
+from migration_app.storages.errors import NotFound
+from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext, log_warning
+
+BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
+HIDDEN = "A folder above it cannot be listed."
+NOT_FOUND = "It is not at the source, or a pattern leaves it out."
+
+
+@dataclass(slots=True)
+class Cut:
+    """Where the preparation stands: the cursor of its shard."""
+
+    open: list[OpenFolder] | None = None
+    """Folders that are still to be compared; None before the root was."""
+    next: int = 1
+    """Number of the next row."""
+    has_root: bool = False
+    is_done: bool = False
+    run: int = 1
+    """Which run of the job compares."""
+    first: int = 0
+    """Rows with a lower number are of earlier runs; those that failed then are compared again."""
+    cutter: Cutter = field(default_factory=Cutter)
+
+    @classmethod
+    def read(cls, cursor: Json | None) -> "Cut":
+        """From what a checkpoint saved."""
+        if cursor is None:
+            return cls()
+        folders = cursor["open"] and [
+            OpenFolder(path_bytes(path), exists, conflict, Way.read(way))
+            for path, exists, conflict, *way in cursor["open"]
+        ]
+        return cls(**{**cursor, "open": folders, "cutter": Cutter(**cursor["cutter"])})
+
+    def as_json(self) -> Json:
+        """For the next checkpoint."""
+        return {
+            "open": self.open
+            and [
+                [
+                    path_text(folder.path),
+                    folder.exists_at_destination,
+                    folder.conflict,
+                    *folder.way.as_json(),
+                ]
+                for folder in self.open
+            ],
+            "next": self.next,
+            "has_root": self.has_root,
+            "is_done": self.is_done,
+            "run": self.run,
+            "first": self.first,
+            "cutter": self.cutter.as_json(),
+        }
+
+
+def compare(context: ShardContext, cut: Cut) -> None:
+    """Write what differs into the manifest, and the work shards, from where `cut` stands."""
+    tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
+    is_dry = context.params["dry_run"]
+    choices = _choices(context.params)
+    failed: list[bytes] = []
+    if cut.first:
+        failed = manifest.failed_paths(context.job_id, cut.first)
+        choices = replace(choices, selection=Selection(failed, within=choices.selection))
+        if not failed:
+            cut.open = []
+    sides = both_sides(context)
+    by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
+    choices = replace(choices, by_size=by_size)
+
+    async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
+        root = await source.root_entry()
+        there = await _root_of(destination)
+        if there is None and not is_dry:
+            await destination.make_root()
+        if not cut.has_root:
+            if there is None:
+                yield Step(root, Action.CREATE)
+            else:
+                yield Step(choices.as_it_stays(root, there), Action.SKIP)
+        async for batch in compare_trees(
+            source,
+            destination,
+            tree_filter,
+            choices=choices,
+            followed=context.counters.get("followed", 0),
+            frontier=cut.open,
+        ):
+            yield batch
+
+    events = [] if context.cursor else [NewEvent("phase", {"phase": "connecting"})]
+    if by_size and not context.cursor:
+        events.append(log_warning(BY_SIZE))
+    route = Route(context, sides, compared, events=events)
+    for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
+        _Comparison(context, cut, failed).save(items)
+    if failed:
+        _forget_failed(context, cut, failed)
+    _tell_missing(context, cut)
+    cut.cutter.close()
+    cut.is_done = True
+    context.counters |= {"connected": 1, "prepared": 1}
+    events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
+    context.checkpoint(cursor=cut.as_json(), shards=cut.cutter.shards, events=events)
+
+
+def _choices(params: Json) -> Choices:
+    return Choices(
+        conflict=Conflict(params["conflict"]),
+        largest=params["skip_large_files"] * MEGABYTE,
+        selection=Selection(path_bytes(path) for path in params["files"]),
+        follow_links=params.get("follow_symlinks", False),
+    )
+
+
+async def _root_of(destination: Storage) -> Entry | None:
+    try:
+        return await destination.root_entry()
+    except NotFound:
+        return None
+
+
+def _forget_failed(context: ShardContext, cut: Cut, failed: list[bytes]) -> None:
+    """Drop the rows of what failed in earlier runs: each has a new one, unless its source is gone."""
+    found = manifest.find_numbers(context.job_id, failed, first=cut.first)
+    gone = [path for path in failed if path not in found]
+    hidden = manifest.below_failed(context.job_id, gone, first=cut.first)
+    _tell_unreadable(context, cut, hidden, HIDDEN)
+    wanted = {path_bytes(path) for path in context.params["files"]}
+    texts = [f"No longer at the source: {path_shown(path)}" for path in gone if path not in wanted | hidden]
+    if len(texts) > MOST_LISTED:
+        texts[MOST_LISTED:] = [f"Nor are {len(texts) - MOST_LISTED:,} others."]
+    context.checkpoint(
+        events=[log_warning(text) for text in texts],
+        write=partial(manifest.drop_failed, context.job_id, cut.first),
+    )
+
+
+def _tell_missing(context: ShardContext, cut: Cut) -> None:
+    """Fail those of the wanted paths that the comparison has not found."""
+    wanted = [path_bytes(path) for path in context.params["files"]]
+    found = manifest.find_numbers(context.job_id, wanted)
+    _tell_unreadable(context, cut, [path for path in wanted if path not in found], NOT_FOUND)
+
+
+def _tell_unreadable(context: ShardContext, cut: Cut, paths: Iterable[bytes], reason: str) -> None:
+    batch = PlanBatch(frontier=cut.open or [])
+    batch.unreadable = [(path, NotFound(reason)) for path in paths]
+    if batch.unreadable:
+        _Comparison(context, cut).save([batch])
+
+
+class _Comparison:
+    """One list of what a comparison found, on its way into the manifest."""
+
+    def __init__(self, context: ShardContext, cut: Cut, failed: Iterable[bytes] = ()) -> None:
+        self._context = context
+        self._cut = cut
+        self._failed = frozenset(failed)
+        self._choices = _choices(context.params)
+        self._rows: list[Row] = []
+        self._events: list[NewEvent] = []
+        self._last_error = ""
+
+    def save(self, items: list[Step | PlanBatch]) -> None:
+        """Write everything and the cursor in one checkpoint."""
+        context, cut = self._context, self._cut
+        if not items:
+            context.checkpoint()
+            return
+        if not context.counters.get("connected"):
+            context.counters["connected"] = 1
+            self._events.append(NewEvent("phase", {"phase": "scanning"}))
+        unreadable: list[tuple[bytes, str]] = []
+        for item in items:
+            if isinstance(item, Step):
+                state = EntryState.SKIPPED if item.action is Action.SKIP else EntryState.DONE
+                self._rows.append(Row(0, item.entry, EntryAction(item.action.value), state))
+                cut.has_root = True
+                continue
+            for step in self._new(item.steps):
+                self._take(step)
+            for path, error in item.unreadable:
+                if not path:
+                    raise JobFailed(str(error))
+                unreadable.append((path, str(error)))
+            for path, reason in item.kept_links:
+                self._warn(f"Not followed: {path_shown(path)}. {reason}")
+            cut.open = item.frontier
+            context.counters["followed"] = max(item.followed, context.counters.get("followed", 0))
+        for path, reason in unreadable:
+            self._tell(path, reason)
+
+        def write() -> None:
+            manifest.add(context.job_id, self._rows)
+            unknown = manifest.fail_paths(context.job_id, unreadable, first=cut.first)
+            manifest.add(
+                context.job_id,
+                [
+                    Row(
+                        cut.next + index,
+                        Entry(path, Kind.OTHER),
+                        EntryAction.CONFLICT,
+                        EntryState.FAILED,
+                        error,
+                    )
+                    for index, (path, error) in enumerate(unknown)
+                ],
+            )
+
+        # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
+        cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
+        current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else {}
+        if self._last_error:
+            current["last_error"] = self._last_error
+        shards, cut.cutter.shards = cut.cutter.shards, []
+        context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
+        cut.next = cursor["next"]
+
+    def _new(self, steps: list[Step]) -> Iterator[Step]:
+        """The steps that have no row yet, or that of a failure. In a first run that is all of them."""
+        rows = (
+            manifest.find(self._context.job_id, [step.entry.path for step in steps]) if self._failed else {}
+        )
+        for step in steps:
+            row = rows.get(step.entry.path)
+            if row is None:
+                yield step
+            elif step.entry.path in self._failed:
+                # Size and time may be equal where the contents were found to differ.
+                is_wrong = row.evidence == Evidence.MISMATCH and step.entry.kind is Kind.FILE
+                is_same = step.action is Action.SKIP and not step.reason
+                yield replace(step, action=Action.UPDATE) if is_wrong and is_same else step
+
+    def _take(self, step: Step) -> None:
+        cut, entry = self._cut, step.entry
+        state = EntryState.PENDING
+        if step.action is Action.SKIP:
+            state = EntryState.SKIPPED
+            if entry.kind is Kind.FILE:
+                self._add("skipped", 1)
+            if step.reason and self._choices.reason_to_leave(entry):
+                self._warn(f"Left out: {path_shown(entry.path)}. {step.reason}")
+        elif entry.kind is Kind.OTHER:
+            # A socket or a device is no content: it is named and left out.
+            state = EntryState.SKIPPED
+            self._warn(f"Left out: {path_shown(entry.path)}. {step.reason}")
+        elif step.action is Action.CONFLICT:
+            state = EntryState.FAILED
+            self._tell(entry.path, step.reason)
+        action = EntryAction(step.action.value)
+        self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place))
+        if state is EntryState.PENDING:
+            size = entry.size if entry.kind is Kind.FILE else 0
+            if entry.kind is Kind.FILE:
+                self._add("total_files", 1)
+                self._add("total_bytes", size)
+            if not self._context.params["dry_run"]:
+                cut.cutter.add(cut.next, size)
+        cut.next += 1
+
+    def _warn(self, text: str) -> None:
+        self._events.append(log_warning(text))
+
+    def _tell(self, path: bytes, error: str) -> None:
+        self._add("failed", 1)
+        self._last_error = error
+        self._events.append(NewEvent("file_failed", {"path": path_shown(path), "error": error}))
+
+    def _add(self, name: str, amount: int) -> None:
+        self._context.counters[name] = self._context.counters.get(name, 0) + amount
