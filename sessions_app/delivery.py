@@ -28,7 +28,8 @@ def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
 
     First comes what people wait for, then what ends a job, then the first work of a job, which `is_first` says.
     """
-    job_type = Job.objects.values_list("type", flat=True).get(pk=shard.job_id)
+    # Of a deleted job too: what it left is still to be cleaned up.
+    job_type = Job.everything.values_list("type", flat=True).get(pk=shard.job_id)
     is_waited_for = shard.kind == ShardKind.PREPARE or turns.is_waited_for(job_type)
     queue = INTERACTIVE_QUEUE if is_waited_for else WORK_QUEUE
     # From -100 to 100.

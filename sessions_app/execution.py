@@ -273,6 +273,7 @@ def _run_claimed(context: LeasedShard) -> None:
         runner.clean(context, leases.interrupted(context.job_id))
         with transaction.atomic():
             context.lease.flush(state=ShardState.DONE, counters=context.counters)
+            leases.forget_interrupted(context.job_id)
         return
     if context.kind == ShardKind.PREPARE:
         runner.prepare(context)
@@ -309,7 +310,7 @@ def _put_off(context: LeasedShard, later: ComeLater) -> None:
         with transaction.atomic():
             context.lease.flush(state=ShardState.WAITING, counters=context.counters, note=later.note)
             wait_until = timezone.now() + timedelta(seconds=later.wait_s)
-            Job.objects.filter(pk=context.job_id).update(due_at=wait_until)
+            Job.objects.active().filter(pk=context.job_id).update(due_at=wait_until)
             if not Shard.objects.filter(job=context.job_id, state=ShardState.RUNNING).exists():
                 transitions.say_waiting(context.job_id, later.sentence)
     except LeaseLost:
@@ -402,8 +403,10 @@ def settle_cancel(job_id: UUID, *, by_force: bool = False) -> bool:
     leases.fence_off(job_id, states=states)
     if Shard.objects.filter(job_id=job_id, state=ShardState.RUNNING).exists():
         return False
-    with contextlib.suppress(IllegalMove):
-        transitions.move(job_id, JobStatus.CANCELLED)
+    with contextlib.suppress(IllegalMove), transaction.atomic():
+        # It may have been retried since.
+        if Job.objects.select_for_update().filter(pk=job_id, desired=Desired.CANCEL).exists():
+            transitions.move(job_id, JobStatus.CANCELLED)
     # What was taken back from a dead worker meanwhile.
     leases.fence_off(job_id)
     return True

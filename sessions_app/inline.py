@@ -95,6 +95,7 @@ class InlineWorker:
         while not self._stopping.is_set():
             job = Job.objects.filter(pk=job_id).first()
             if job is None or job.status in FINISHED:
+                self._clean(job_id)
                 return
             if job.status == JobStatus.PAUSED:
                 self._leave(job_id)
@@ -105,6 +106,11 @@ class InlineWorker:
                 self._presence.announce()
                 self._stopping.wait(LOOK_S)
         self._pause(job_id)
+
+    def _clean(self, job_id: UUID) -> None:
+        """Clean up at once: there may be no server that would."""
+        for shard in leases.cleanable().filter(job_id=job_id):
+            self._run(shard)
 
     def _next_shard(self, job_id: UUID) -> Shard | None:
         if not Job.objects.due().filter(pk=job_id).exists():

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from sessions_app.models import Job, Shard
 from sessions_app.runners import Json, LeaseLost
-from sessions_app.states import OPEN_SHARDS, ShardKind, ShardState
+from sessions_app.states import FINISHED, OPEN_SHARDS, Desired, ShardKind, ShardState
 
 MOST_DEATHS = 5
 _UNCHANGED: Any = object()
@@ -155,8 +155,16 @@ def interrupted(job_id: UUID) -> list[Json]:
 
     Also one that its worker ended by itself may have left something: when its connection had broken before.
     """
-    left = Shard.objects.filter(_WAS_INTERRUPTED, job_id=job_id, kind=ShardKind.WORK)
-    return list(left.order_by("number").values_list("payload", flat=True))
+    return list(_interrupted(job_id).order_by("number").values_list("payload", flat=True))
+
+
+def forget_interrupted(job_id: UUID) -> None:
+    """Nothing is there any more that interrupted work could go on with."""
+    _interrupted(job_id).update(cursor=None)
+
+
+def _interrupted(job_id: UUID) -> "QuerySet[Shard]":
+    return Shard.objects.filter(_WAS_INTERRUPTED, job_id=job_id, kind=ShardKind.WORK)
 
 
 def expired() -> list[Shard]:
@@ -191,19 +199,24 @@ def take_back(shard: Shard) -> bool:
 
 def put_back(job_id: UUID, *, states: Sequence[str]) -> None:
     """Let a job's shards in `states` wait, whatever is under way for them; each in a transaction of its own."""
-    _take_away(Shard.objects.filter(job_id=job_id, state__in=states), ShardState.WAITING)
+    shards = Shard.objects.filter(job_id=job_id, state__in=states)
+    for shard_id in shards.values_list("pk", flat=True):
+        shards.filter(pk=shard_id).update(state=ShardState.WAITING, **_TAKEN_AWAY)
 
 
 def fence_off(job_id: UUID, *, states: Sequence[str] = OPEN_SHARDS) -> None:
-    """Cancel a job's open shards, each in a transaction of its own that starts with the shard's UPDATE.
+    """Cancel open shards of a job that has ended or is to be cancelled, each in a transaction of its own.
 
-    All but the one that cleans up, which begins when the job has ended.
+    All but the one that cleans up, which begins when the job has ended. Each UPDATE looks at the job again: it may
+    have been retried since somebody saw that it had failed.
     """
-    open_shards = Shard.objects.filter(job_id=job_id, state__in=states).exclude(kind=ShardKind.CLEAN)
-    _take_away(open_shards, ShardState.CANCELLED)
+    is_over = Q(status__in=FINISHED) | Q(desired=Desired.CANCEL)
+    over = Exists(Job.everything.filter(is_over, pk=OuterRef("job")))
+    shards = Shard.objects.filter(over, job_id=job_id, state__in=states).exclude(kind=ShardKind.CLEAN)
+    while held := list(shards.values_list("pk", "attempt")):
+        for shard_id, attempt in held:
+            shards.filter(pk=shard_id, attempt=attempt).update(state=ShardState.CANCELLED, **_TAKEN_AWAY)
 
 
-def _take_away(shards: "QuerySet[Shard]", state: ShardState) -> None:
-    """Put shards into another state; whoever holds one can write nothing more."""
-    for shard_id in shards.values_list("pk", flat=True):
-        shards.filter(pk=shard_id).update(state=state, attempt=F("attempt") + 1, owner="", lease_until=None)
+_TAKEN_AWAY: dict[str, Any] = {"attempt": F("attempt") + 1, "owner": "", "lease_until": None}
+"""Whoever holds the shard can write nothing more."""

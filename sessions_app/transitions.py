@@ -97,10 +97,13 @@ def time_to_wait_for(job: Job, now: datetime) -> str:
 
 
 def say_waiting(job_id: UUID, sentence: str, *, is_logged: bool = False) -> None:
-    """Say in a job's progress what it waits for, unless it says so already; `is_logged`: in its log too."""
+    """Say in a job's progress what it waits for, unless it says so already; `is_logged`: in its log too.
+
+    Not of a job that has ended: its progress stays, whatever is cleaned up.
+    """
     with transaction.atomic():
-        progress = Job.objects.filter(pk=job_id).values_list("progress", flat=True).first()
-        if (progress or {}).get("message") == sentence:
+        job = Job.objects.active().filter(pk=job_id).only("progress").first()
+        if job is None or (job.progress or {}).get("message") == sentence:
             return
         refresh_progress(job_id, waiting_for=sentence)
         if is_logged:

@@ -27,7 +27,7 @@ class StopSign:
     def __init__(self, lease: Lease, on_stop: Callable[[str], None], *, outlives_job: bool = False) -> None:
         self.lease = lease
         self.outlives_job = outlives_job
-        """Whether a cancel is no reason: it is why the shard is there."""
+        """Whether what the owner wants of the job is no reason: it has ended, and this is cleaned up after it."""
         self.reason = ""
         self._begun_at = time.monotonic()
         self._getting_on_since: float | None = None
@@ -148,7 +148,7 @@ class Watcher:
             desired = Job.objects.filter(pk=lease.job_id).values_list("desired", flat=True).first()
             if desired == Desired.CANCEL and not sign.outlives_job:
                 sign.raise_for("cancel")
-            elif desired == Desired.PAUSE:
+            elif desired == Desired.PAUSE and not sign.outlives_job:
                 sign.raise_for("pause")
             elif not held.exists() and sign in self._current():
                 sign.raise_for("lost")

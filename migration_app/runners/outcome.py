@@ -25,6 +25,7 @@ def transfer_outcome(context: ShardContext, verification: Json | None) -> Outcom
         error = "" if proven else _unproven(verification)
     else:
         error = _failed(context.job_id, result["errors_count"]) or _unproven(verification)
+    error = error or _undone(context.job_id)
     result["success"] = not error
     if error:
         result["error_message"] = error
@@ -113,6 +114,12 @@ def _failed(job_id: UUID, errors: int) -> str:
     total = files.count() if is_files else rows.count()
     one, many = ("file", "files") if is_files else ("entry", "entries")
     return f"{errors:,} of {total:,} {one if total == 1 else many} failed."
+
+
+def _undone(job_id: UUID) -> str:
+    """What no part of the job has looked at; that is never so, and must not be called a success."""
+    count = manifest.rows_of(job_id).filter(state=EntryState.PENDING).count()
+    return f"{count:,} of its files and folders were not copied. Retry it." if count else ""
 
 
 def _unproven(verification: Json | None) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +86,10 @@ class DemoRunner(Runner):
     def clean(self, context: ShardContext, interrupted: list[Json]) -> None:
         if context.params.get("fail") == "clean":
             raise ValueError("hunter2")
+        if context.params.get("fail") == "slow clean":
+            context.checkpoint(waiting_for="Waits for the server.")
+            time.sleep(1)
+            context.checkpoint()
         text = f"Cleaned {len(interrupted)}."
         context.checkpoint(events=[NewEvent("log", {"level": "info", "message": text})])
 

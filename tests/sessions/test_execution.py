@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import delivery, execution, jobs, leases, transitions
+from sessions_app import delivery, execution, jobs, leases, retries, transitions
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.reconciler import reconcile
 from sessions_app.runners import LeaseLost, Submission
@@ -309,6 +310,65 @@ def test_job_whose_worker_dies_as_it_has_just_failed_is_cleaned_up_after(submit,
     assert [event.data["message"] for event in job.events.filter(type="log")] == ["Cleaned 1."]
 
 
+def test_whoever_still_thinks_that_a_job_has_failed_takes_nothing_from_its_next_run(
+    submit, work_off, presence
+):
+    job = submit(shards=3)
+    work_off(most=1)
+    transitions.move(job.pk, JobStatus.FAILED, reason="The other side is full.")
+    retries.begin(job.pk)
+    before = list(job.shards.order_by("number").values_list("state", "attempt"))
+    leases.fence_off(job.pk)
+    assert execution.settle_cancel(job.pk)
+    assert list(job.shards.order_by("number").values_list("state", "attempt")) == before
+    job.refresh_from_db()
+    assert job.status == "pending"
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"]) == ("completed", 9)
+
+
+def test_retry_in_the_middle_of_fencing_off_keeps_its_shards(submit, work_off, monkeypatch):
+    job = submit(shards=3)
+    work_off(most=1)
+    transitions.move(job.pk, JobStatus.FAILED, reason="The other side is full.")
+    update = QuerySet.update
+    fenced = []
+
+    def update_after_a_retry(rows, **changes):
+        if changes.get("state") == "cancelled":
+            fenced.append(1)
+            if len(fenced) == 2:
+                monkeypatch.setattr(QuerySet, "update", update)
+                retries.begin(job.pk)
+        return update(rows, **changes)
+
+    monkeypatch.setattr(QuerySet, "update", update_after_a_retry)
+    leases.fence_off(job.pk)
+    assert len(fenced) == 2
+    assert not job.shards.filter(state="cancelled").exists()
+    reconcile()
+    work_off()
+    job.refresh_from_db()
+    assert (job.status, job.progress["done"]) == ("completed", 9)
+
+
+def test_cleaning_leaves_the_progress_of_its_job_as_it_was_and_heeds_no_pause(
+    submit, work_off, presence, monkeypatch
+):
+    monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
+    job = interrupted(submit, work_off, presence, fail="slow clean")
+    Job.objects.filter(pk=job.pk).update(desired="pause")
+    before = Job.objects.values("progress", "due_at").get(pk=job.pk)
+    job.shards.filter(kind="work").update(cursor=[1])
+    work_off()
+    assert job.shards.get(kind="clean").state == "done"
+    assert Job.objects.values("progress", "due_at").get(pk=job.pk) == before
+    # What was kept to go on with is gone.
+    assert not job.shards.filter(kind="work", attempt__gte=2, cursor__isnull=False).exists()
+
+
 def test_cleaning_that_fails_changes_nothing_of_its_job(submit, work_off, presence, monkeypatch):
     monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
     job = interrupted(submit, work_off, presence, fail="clean")
@@ -338,6 +398,11 @@ def test_job_that_is_deleted_while_it_is_cleaned_up_after_does_no_harm(
     monkeypatch.setattr(jobs, "CANCEL_WAIT_S", 0.1)
     job = interrupted(submit, work_off, presence)
     assert jobs.delete([job.pk]) == 1
+    # As after a restart: its message is gone.
+    Shard.objects.filter(job=job.pk, kind="clean").update(state="waiting")
+    jobs.purge(seconds=5)
+    assert Shard.objects.filter(kind="clean").exists()
+    reconcile()
     work_off()
     assert jobs.purge(seconds=5)
     assert not Shard.objects.exists()

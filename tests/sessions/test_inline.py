@@ -149,3 +149,12 @@ def test_inline_worker_counts_as_no_slot(owner):
         row = Worker.objects.get(pk=worker.id)
         assert "work" not in row.queues
         assert row.seen_at <= timezone.now()
+
+
+def test_failed_job_is_cleaned_up_after_without_any_other_worker(submit_inline):
+    with InlineWorker() as worker:
+        job = submit_inline(worker, shards=2, fail="work")
+        worker.work_off(job.pk)
+    job.refresh_from_db()
+    assert job.status == "failed"
+    assert job.shards.get(kind="clean").state == "done"
