@@ -12,10 +12,9 @@ from migration_app.engine.new_folders import NewFolders
 from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
-from migration_app.storages.base import Kind, Storage
+from migration_app.storages.base import Capabilities, Kind, Storage
 from migration_app.storages.errors import ConnectionLost, NoSpace, OperationFailed, StorageError
 
-SMALL_AT_ONCE = 64
 LARGE_AT_ONCE = 4
 LARGE_FROM = 2**20
 WINDOW = 8 * 2**20
@@ -47,7 +46,7 @@ class Flow:
         *,
         folders_known: Collection[bytes],
         pace: Pace,
-        at_once: int,
+        at_once: int | None,
         keeps: Callable[[], bool],
     ) -> None:
         self.source = source
@@ -62,6 +61,7 @@ class Flow:
         self.bytes_in_flight = 0
         self.current_file = b""
         self.folders = NewFolders(destination, folders_known, self.call_later)
+        at_once = at_once or _files_at_once(source.capabilities, destination.capabilities)
         self._small = Lane(at_once, SMALL_SHARE, WINDOW)
         self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
         self._small.other, self._large.other = self._large, self._small
@@ -255,3 +255,9 @@ class Flow:
         self.current_file = item.entry.path
         copy.start()
         return True
+
+
+def _files_at_once(source: Capabilities, destination: Capabilities) -> int:
+    """As many small files as keep both sides busy, and no more than both bear."""
+    wanted = max(source.files_at_once, destination.files_at_once)
+    return max(1, min(wanted, source.most_files, destination.most_files))

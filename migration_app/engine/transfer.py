@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass, field, replace
 
 from migration_app.engine.beginnings import Beginning, prove_beginnings
-from migration_app.engine.flow import SMALL_AT_ONCE, Flow
+from migration_app.engine.flow import Flow
 from migration_app.engine.items import Done, Item, UnderWay
 from migration_app.engine.pace import Pace
 from migration_app.storages.base import Storage
 
-__all__ = ["SMALL_AT_ONCE", "Beginning", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
+__all__ = ["Beginning", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
 
 BATCH_S = 0.2
 
@@ -37,7 +37,7 @@ async def transfer_items(
     *,
     folders_known: Collection[bytes] = (),
     pace: Pace | None = None,
-    at_once: int = SMALL_AT_ONCE,
+    at_once: int | None = None,
     partial: Mapping[int, int] | None = None,
     keeps: Callable[[], bool] = lambda: False,
     on_stop: Callable[[TransferBatch], None] = lambda _: None,
@@ -46,8 +46,9 @@ async def transfer_items(
 
     Folders above an item are made where they are not in `folders_known` (paths that are folders at the destination
     already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
-    under way. A file in `partial`, of which so many bytes are there already, goes on after them when they are
-    proved to be the source's. `keeps` is asked at the end whether what is there of large files is to stay.
+    under way; None: as many as keep both sides busy. A file in `partial`, of which so many bytes are there already,
+    goes on after them when they are proved to be the source's. `keeps` is asked at the end whether what is there of
+    large files is to stay.
     When it is stopped, what ended meanwhile goes to `on_stop`, as nobody takes another batch.
     Raises ConnectionLost after giving what was done; what was in flight then is in no batch.
     """

@@ -9,7 +9,6 @@ from migration_app import endpoints, manifest
 from migration_app.engine.choices import MEGABYTE, Conflict
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.transfer import (
-    SMALL_AT_ONCE,
     Beginning,
     Done,
     Item,
@@ -83,7 +82,7 @@ class TransferRunner(Runner):
                 list(left.values()),
                 folders_known=known,
                 pace=pace,
-                at_once=context.params["transfers"] or SMALL_AT_ONCE,
+                at_once=context.params["transfers"] or None,
                 partial=partial,
                 keeps=lambda: resumes and not context.is_cancelled(),
                 on_stop=at_stop.append,

@@ -149,6 +149,10 @@ class Capabilities:
 
     chunk_size: int = 261_120
     """The most bytes of one read or write."""
+    files_at_once: int = 64
+    """How many small files under way keep it busy."""
+    most_files: int = 256
+    """How many may be."""
     atomic_rename: bool = True
     """Whether a rename replaces what is there in one step."""
     link_times: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from migration_app.engine.copies import KEEP_FROM
-from migration_app.engine.transfer import SMALL_AT_ONCE, Beginning, Item, Pace, TransferBatch, transfer_items
+from migration_app.engine.transfer import Beginning, Item, Pace, TransferBatch, transfer_items
 from migration_app.storages.base import Kind
 from migration_app.storages.errors import ConnectionLost
 from tests.engine.memory_storage import MemoryStorage
@@ -43,7 +43,7 @@ def interrupted(
     partial: Mapping[int, int] | None = None,
     *,
     keeps: bool = True,
-    at_once: int = SMALL_AT_ONCE,
+    at_once: int | None = None,
 ) -> Mapping[int, int]:
     """Stop as soon as there is a part of the large file; gives what the next attempt can go on from."""
 

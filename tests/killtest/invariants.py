@@ -14,7 +14,7 @@ from tests.killtest.watcher import Arrival
 ENDINGS = ("complete", "failed", "cancelled")
 CHECKPOINT_FILES = 1000
 """The most files of a shard between two checkpoints."""
-FILES_IN_FLIGHT = 64
+FILES_IN_FLIGHT = 256
 _SHOWN = 5
 
 

@@ -397,6 +397,34 @@ def test_limits_of_the_server_are_kept_within_reason(told: tuple[int, int], chun
     assert run(test, {packets.EXTENDED: limits}, version=version) == chunk
 
 
+@pytest.mark.parametrize(("told", "most"), [(0, 64), (1, 1), (20, 10), (2**63, 256)])
+def test_server_is_asked_for_half_of_the_files_that_it_may_have_open(told: int, most: int) -> None:
+    version = packets.text(b"limits@openssh.com") + packets.text(b"1")
+    version = struct.pack(">IBI", len(version) + 5, packets.VERSION, 3) + version
+
+    def limits(session: Session, number: int, _: packets.Cursor) -> None:
+        session.packet(packets.EXTENDED_REPLY, number, struct.pack(">QQQQ", 0, 0, 0, told))
+
+    async def test(storage: Storage) -> int:
+        return storage.capabilities.most_files
+
+    assert run(test, {packets.EXTENDED: limits}, version=version) == most
+
+
+def test_more_files_are_under_way_to_a_server_that_is_further_away() -> None:
+    version = packets.text(b"limits@openssh.com") + packets.text(b"1")
+    version = struct.pack(">IBI", len(version) + 5, packets.VERSION, 3) + version
+
+    def limits(session: Session, number: int, _: packets.Cursor) -> None:
+        answer = struct.pack(">QQQQ", 0, 0, 0, 1000)
+        asyncio.get_running_loop().call_later(0.1, session.packet, packets.EXTENDED_REPLY, number, answer)
+
+    async def test(storage: Storage) -> int:
+        return storage.capabilities.files_at_once
+
+    assert run(test, {packets.EXTENDED: limits}, version=version) >= 64 + 480
+
+
 def test_limits_that_are_too_short_are_a_failed_connection() -> None:
     version = packets.text(b"limits@openssh.com") + packets.text(b"1")
     version = struct.pack(">IBI", len(version) + 5, packets.VERSION, 3) + version

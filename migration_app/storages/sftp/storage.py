@@ -46,6 +46,11 @@ from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
 
+NEAR_FILES = 64
+"""Small files under way, where a round trip costs nothing."""
+FAR_FILES = 256
+MORE_FILES_PER_S = 4800
+"""So many more for each second of a round trip."""
 T = TypeVar("T")
 Refusal = TypeVar("Refusal", StorageError, StorageError | None)
 Explain = Callable[[Attributes | StorageError], None]
@@ -90,6 +95,12 @@ class SftpStorage(Storage):
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
+            # A small file takes three round trips: the further away, the more of them keep the line busy.
+            files_at_once=NEAR_FILES + int(self._wire.round_trip_s * MORE_FILES_PER_S),
+            # One that does not say how many may be open is asked for no more than nearly all of them bear.
+            most_files=min(
+                FAR_FILES, max(1, self._wire.most_handles // 2) if self._wire.most_handles else NEAR_FILES
+            ),
             atomic_rename=b"posix-rename@openssh.com" in extensions,
             link_times=b"lsetstat@openssh.com" in extensions,
             # What stands before a store of objects may wait for every byte, in its order; OpenSSH has real files.

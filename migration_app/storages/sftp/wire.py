@@ -53,6 +53,10 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self.extensions: dict[bytes, bytes] = {}
         self.longest_read = SMALL_DATA
         self.longest_write = SMALL_DATA
+        self.round_trip_s = 0.0
+        """How long the server took to answer a question that costs it nothing; 0 when it was asked none."""
+        self.most_handles = 0
+        """How many files may be open; 0 when the server does not say."""
         self.error: StorageError | None = None
         self._loop = asyncio.get_running_loop()
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
@@ -84,12 +88,15 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             if not answer.done():
                 answer.set_result(data if kind == packets.EXTENDED_REPLY else b"")
 
+        asked_at = self._loop.time()
         self.request(packets.EXTENDED, packets.text(b"limits@openssh.com"), done)
         cursor = Cursor(await answer)
+        self.round_trip_s = self._loop.time() - asked_at
         if not cursor.is_at_end():
             cursor.long()
             self.longest_read = _limit(cursor.long())
             self.longest_write = _limit(cursor.long())
+            self.most_handles = 0 if cursor.is_at_end() else cursor.long()
 
     def request(self, kind: int, body: bytes, callback: Callback) -> None:
         """Send a request at the end of this turn of the loop; `callback` gets its answer."""
