@@ -14,6 +14,9 @@ _ROWS_LOOKED_AT = 20_000
 def is_due(name: str, pause: timedelta) -> bool:
     """Whether a chore is to be done now, by whoever asks first."""
     now = timezone.now()
+    # Looked at without the write lock: every worker asks in every pass.
+    if Chore.objects.filter(name=name, next_at__gt=now).exists():
+        return False
     Chore.objects.get_or_create(name=name, defaults={"next_at": now})
     return Chore.objects.filter(name=name, next_at__lte=now).update(next_at=now + pause) == 1
 

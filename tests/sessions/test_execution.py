@@ -244,14 +244,20 @@ def test_database_that_does_not_answer_costs_no_job(submit, work_off, tmp_path):
     assert (job.status, job.progress["done"]) == ("completed", 3)
 
 
-def interrupted(submit, work_off, presence, **params):
-    """A job that was cancelled while a worker had one of its three shards and did not let go of it."""
+def with_work_under_way(submit, work_off, presence, **params):
+    """A job of three work shards, and that one of them which a worker has."""
     job = submit(shards=3, **params)
     work_off(most=1)
     reconcile()
     shard = job.shards.filter(kind="work", state="queued").first()
     with transaction.atomic():
         assert leases.claim(shard.pk, shard.attempt, presence.id)
+    return job, shard
+
+
+def interrupted(submit, work_off, presence, **params):
+    """A job that was cancelled while a worker had one of its three shards and did not let go of it."""
+    job, _ = with_work_under_way(submit, work_off, presence, **params)
     assert jobs.cancel(job.pk)
     return job
 
@@ -277,12 +283,7 @@ def test_interrupted_work_is_cleaned_up_after_once(submit, work_off, presence, m
 def test_work_that_is_taken_back_from_the_dead_while_its_job_is_cancelled_is_cleaned_up_after(
     submit, work_off, presence, monkeypatch
 ):
-    job = submit(shards=3)
-    work_off(most=1)
-    reconcile()
-    shard = job.shards.filter(kind="work", state="queued").first()
-    with transaction.atomic():
-        assert leases.claim(shard.pk, shard.attempt, presence.id)
+    job, shard = with_work_under_way(submit, work_off, presence)
     fence_off = leases.fence_off
 
     def fence_off_just_before_another_takes_back(job_id, **states):
@@ -298,12 +299,7 @@ def test_work_that_is_taken_back_from_the_dead_while_its_job_is_cancelled_is_cle
 
 
 def test_job_whose_worker_dies_as_it_has_just_failed_is_cleaned_up_after(submit, work_off, presence):
-    job = submit(shards=3)
-    work_off(most=1)
-    reconcile()
-    shard = job.shards.filter(kind="work", state="queued").first()
-    with transaction.atomic():
-        assert leases.claim(shard.pk, shard.attempt, presence.id)
+    job, _ = with_work_under_way(submit, work_off, presence)
     transitions.move(job.pk, JobStatus.FAILED, reason="The other side is full.")
     assert job.shards.get(kind="clean").state == "waiting"
     reconcile()
