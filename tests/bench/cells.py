@@ -1,4 +1,4 @@
-"""What is measured: a tree, which way it goes, and how far away the server is."""
+"""What is measured: which way it goes, a tree, and how far away the server is."""
 
 import os
 from argparse import Namespace
@@ -10,34 +10,49 @@ from tests.trees import has_wordpress, small_tree, wordpress_tree
 
 MIB = 2**20
 FAR_MS = 40
-WAYS = ("up", "down", "relay", "local")
+SCANS = ("scan", "localscan")
+_PER_FOLDER = 100
+_QUICK_FILES = {"many": 300, "most": 600}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the table; `small/up/40` is the small files on their way to a server 40 ms away."""
+    """One line of the table; `up-small-40ms` is the small files on their way to a server 40 ms away."""
 
-    tree: str
     way: str
+    tree: str
     rtt_ms: int
 
     @property
     def name(self) -> str:
         """How it is asked for."""
-        return f"{self.tree}/{self.way}/{self.rtt_ms}"
+        return f"{self.way}-{self.tree}-{self.rtt_ms}ms"
 
     @property
     def folder(self) -> str:
-        """The tree that is moved: over a long way it is a smaller one."""
+        """The tree that is moved: over a long way it is mostly a smaller one."""
+        if self.tree == "again":
+            return "small"
         return f"{self.tree} far" if self.rtt_ms else self.tree
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether a tree is only listed."""
+        return self.way in SCANS
+
+    @property
+    def is_again(self) -> bool:
+        """Whether the copy is there already."""
+        return self.tree == "again"
 
 
 CELLS = [
-    Cell(tree, way, rtt_ms)
-    for tree in ("small", "large")
-    for rtt_ms in (0, FAR_MS)
-    for way in WAYS
-    if not (rtt_ms and way == "local")
+    *(Cell(way, "small", 0) for way in ("up", "down", "relay", "local")),
+    *(Cell(way, "small", FAR_MS) for way in ("up", "down", "relay")),
+    *(Cell(way, "again", rtt_ms) for rtt_ms in (0, FAR_MS) for way in ("up", "down")),
+    *(Cell(way, "large", 0) for way in ("up", "down", "relay", "local")),
+    *(Cell(way, "large", FAR_MS) for way in ("up", "down", "relay")),
+    *(Cell(way, tree, 0) for way in (*SCANS, "up") for tree in ("many", "most")),
 ]
 
 
@@ -59,20 +74,27 @@ def make_tree(root: Path, cell: Cell, options: Namespace) -> Path:
         return tree
     if cell.tree == "large":
         _large_files(tree, options.far_large_mib if cell.rtt_ms else options.large_mib)
+    elif cell.tree in _QUICK_FILES:
+        counts = _QUICK_FILES if options.quick else {"many": options.many_files, "most": options.most_files}
+        _tiny_files(tree, counts[cell.tree])
     elif options.quick:
         small_tree(tree)
-    else:
+    elif cell.folder == "small":
         _small_files(tree, options.copies)
-        if cell.rtt_ms:
-            _thin_out(tree, options.far_files)
+    else:
+        _small_files(tree, 1)
+        _thin_out(tree, options.far_files)
     _remove_empty_folders(tree)
     return tree
 
 
 def census(root: Path) -> tuple[int, int]:
     """How many files a tree has, and bytes."""
-    files = [path for path in root.rglob("*") if path.is_file()]
-    return len(files), sum(path.stat().st_size for path in files)
+    count = size = 0
+    for folder, _, names in os.walk(root):
+        count += len(names)
+        size += sum(os.stat(f"{folder}/{name}").st_size for name in names)
+    return count, size
 
 
 def _large_files(tree: Path, mib: int) -> None:
@@ -81,6 +103,15 @@ def _large_files(tree: Path, mib: int) -> None:
         with (tree / f"large {number}").open("wb") as file:
             for _ in range(mib):
                 file.write(os.urandom(MIB))
+
+
+def _tiny_files(tree: Path, count: int) -> None:
+    """A hundred to a folder, a hundred such folders to a folder, as a NAS may have them."""
+    for first in range(0, count, _PER_FOLDER):
+        folder = tree / f"{first // _PER_FOLDER**2:03}" / f"{first // _PER_FOLDER % _PER_FOLDER:02}"
+        folder.mkdir(parents=True)
+        for number in range(first, min(first + _PER_FOLDER, count)):
+            (folder / f"{number}.txt").write_bytes(b"%063d\n" % number)
 
 
 def _small_files(tree: Path, copies: int) -> None:
@@ -97,6 +128,8 @@ def _small_files(tree: Path, copies: int) -> None:
 def _thin_out(tree: Path, count: int) -> None:
     """Keep `count` files, evenly chosen, so that kinds, sizes and folders stay those of a whole site."""
     files = sorted(path for path in tree.rglob("*") if path.is_file())
+    if len(files) <= count:
+        return
     kept = {files[number * len(files) // count] for number in range(count)}
     for path in files:
         if path not in kept:
@@ -105,6 +138,6 @@ def _thin_out(tree: Path, count: int) -> None:
 
 def _remove_empty_folders(tree: Path) -> None:
     """rclone leaves them out unless asked: no reason to call its copy a failed one."""
-    for folder in sorted((path for path in tree.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    for folder, _, _ in os.walk(tree, topdown=False):
+        if not os.listdir(folder):
+            os.rmdir(folder)

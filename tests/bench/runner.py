@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.cells import FAR_MS, MIB, Cell, census, make_tree
-from tests.bench.peers import Access, Peer, Place, RunFailed, peers_of, run
+from tests.bench.memory import MemoryWatch
+from tests.bench.peers import Access, Haulier, Peer, Place, RunFailed, peers_of, run
 from tests.product import Product
 from tests.servers.delay_link import DelayLink
 from tests.servers.openssh import OpenSshServer
 from tests.trees import small_tree
 
 _PROXY_MIB = 512
+_ETA_FROM_S = 3.0
 
 
 @dataclass
@@ -32,6 +34,10 @@ class Runs:
     """Why there are none."""
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    peaks: dict[str, float] = field(default_factory=dict)
+    """Of the product, over all runs: the most MiB that a process of a kind had."""
+    eta_errors: list[float] = field(default_factory=list)
+    """Of the product, of each run that took long enough: see `eta_error`."""
 
     @property
     def median_s(self) -> float | None:
@@ -77,20 +83,23 @@ def measure(options: Namespace, cells: Sequence[Cell], folder: Path) -> Findings
     found = Findings(loads=[os.getloadavg()[0]])
     with ExitStack() as stack:
         servers = [stack.enter_context(OpenSshServer()) for _ in range(2)]
-        product = stack.enter_context(Product(folder / "product"))
-        access = Access(folder, servers)
+        plain = [stack.enter_context(OpenSshServer(has_shell=False)) for _ in range(2)]
+        access = Access(folder, [*servers, *plain])
         ports = {0: [server.port for server in servers]}
+        plain_ports = {server.port: other.port for server, other in zip(servers, plain, strict=True)}
         if any(cell.rtt_ms for cell in cells):
             found.loopback, found.proxied = proxy_rates()
             say(f"the loopback passes {found.loopback:,.0f} MiB/s, the delay proxy {found.proxied:,.0f}")
-            links = [stack.enter_context(DelayLink(server.port, rtt_ms=FAR_MS)) for server in servers]
-            ports[FAR_MS] = [link.port for link in links]
-            for server, link in zip(servers, links, strict=True):
-                access.add(server, link.port)
-        product.start(workers=options.workers)
-        peers = peers_of(options.peer, product, access)
+            far = {
+                server: stack.enter_context(DelayLink(server.port, rtt_ms=FAR_MS)).port
+                for server in (*servers, *plain)
+            }
+            for server, port in far.items():
+                access.add(server, port)
+            ports[FAR_MS] = [far[server] for server in servers]
+            plain_ports |= {far[server]: far[other] for server, other in zip(servers, plain, strict=True)}
+        peers = peers_of(options.peer, access, plain_ports)
         bench = _Bench(folder, ports, peers, options)
-        bench.warm_up(cells)
         for cell in cells:
             found.cells.append(bench.measure(cell))
             found.loads.append(os.getloadavg()[0])
@@ -105,45 +114,85 @@ class _Bench:
         self._ports = ports
         self._peers = peers
         self._options = options
-
-    def warm_up(self, cells: Sequence[Cell]) -> None:
-        """Nobody's first connection or first job counts."""
-        warm = small_tree(self._folder / "warm")
-        for way, rtt_ms in dict.fromkeys((cell.way, cell.rtt_ms) for cell in cells):
-            for peer in self._peers:
-                if not peer.reason_against(way):
-                    # What fails here will fail again, and be told then.
-                    self._run(Cell("warm", way, rtt_ms), peer, warm, Runs(peer.name))
+        self._warm = small_tree(folder / "warm")
+        self._product: Product
 
     def measure(self, cell: Cell) -> Measured:
-        """All runs of a cell."""
+        """All runs of a cell, by processes of the product that have done nothing before."""
         tree = make_tree(self._folder / "trees", cell, self._options)
-        found = [Runs(peer.name, peer.reason_against(cell.way)) for peer in self._peers]
-        for number in range(1, self._options.runs + 1):
-            for peer, runs in zip(self._peers, found, strict=True):
-                if not runs.reason:
+        found = [Runs(peer.name, peer.reason_against(cell)) for peer in self._peers]
+        at_work = [(peer, runs) for peer, runs in zip(self._peers, found, strict=True) if not runs.reason]
+        with Product(self._folder / "product") as self._product:
+            self._product.start(workers=self._options.workers)
+            for peer, _ in at_work:
+                if isinstance(peer, Haulier):
+                    peer.product = self._product
+                # Nobody's first connection or first job counts. What fails here will fail again, and be told then.
+                self._run(Cell(cell.way, "warm", cell.rtt_ms), peer, self._warm, Runs(peer.name))
+            if cell.is_again:
+                self._fill(cell, at_work, tree)
+            for number in range(1, self._options.runs + 1):
+                for peer, runs in at_work:
                     told = self._run(cell, peer, tree, runs)
                     say(f"{cell.name}, run {number} of {self._options.runs}: {peer.name} {told}")
+        for folder in ("product", "copies"):
+            shutil.rmtree(self._folder / folder, ignore_errors=True)
         return Measured(cell, *census(tree), found)
 
-    def _run(self, cell: Cell, peer: Peer, tree: Path, runs: Runs) -> str:
-        """One run, into an empty place; how it went is added to `runs` and told."""
-        copy = self._folder / "copy"
+    def _fill(self, cell: Cell, at_work: list[tuple[Peer, Runs]], tree: Path) -> None:
+        """Have every tool make its copy before the clock starts, over the short way."""
+        for peer, runs in at_work:
+            try:
+                peer.run(cell, *self._places(Cell(cell.way, "small", 0), peer, tree))
+            except RunFailed as error:
+                runs.errors.append(f"the first run failed: {error}")
+
+    def _places(self, cell: Cell, peer: Peer, tree: Path) -> tuple[Place, Place]:
+        copy = self._folder / "copies" / peer.name
+        copy.parent.mkdir(exist_ok=True)
         near, far = self._ports[cell.rtt_ms]
-        source = Place(tree, near if cell.way in ("down", "relay") else 0)
-        target = Place(copy, {"up": near, "relay": far}.get(cell.way, 0))
+        source = Place(tree, near if cell.way in ("down", "relay", "scan") else 0)
+        return source, Place(copy, {"up": near, "relay": far}.get(cell.way, 0))
+
+    def _run(self, cell: Cell, peer: Peer, tree: Path, runs: Runs) -> str:
+        """One run, into an empty place or onto its own copy; how it went is added to `runs` and told."""
+        source, target = self._places(cell, peer, tree)
         try:
-            started = time.perf_counter()
-            peer.move(source, target)
-            took_s = time.perf_counter() - started
-            _check_copy(tree, copy)
+            with MemoryWatch(self._product) as memory:
+                started = time.perf_counter()
+                done = peer.run(cell, source, target)
+                took_s = time.perf_counter() - started
+            if not cell.is_scan:
+                _check_copy(tree, target.path)
+            elif done.listed is not None and done.listed != (files := census(tree)[0]):
+                raise RunFailed(f"it has found {done.listed:,} of {files:,} files")
         except (RunFailed, OSError) as error:
             runs.errors.append(str(error))
             return f"failed: {error}"
         finally:
-            shutil.rmtree(copy, ignore_errors=True)
+            if not cell.is_again:
+                shutil.rmtree(target.path, ignore_errors=True)
         runs.seconds.append(took_s)
-        return f"{took_s:.2f} s"
+        if not isinstance(peer, Haulier):
+            return f"{took_s:.2f} s"
+        runs.peaks = {kind: max(mib, runs.peaks.get(kind, 0.0)) for kind, mib in memory.peaks.items()}
+        error_now = eta_error(done.etas, took_s)
+        if error_now is None:
+            return f"{took_s:.2f} s"
+        runs.eta_errors.append(error_now)
+        return f"{took_s:.2f} s, its ETA off by up to {error_now:.0%}"
+
+
+def eta_error(etas: Sequence[tuple[float, float]], took_s: float) -> float | None:
+    """By how much of the whole time the time that was said to be left was wrong at most, between a fifth and nine
+    tenths of it; None where the run was too short for that to mean anything.
+
+    `etas`: seconds since the start, and how many were said to be left then.
+    """
+    if took_s < _ETA_FROM_S:
+        return None
+    wrong = [abs(at_s + eta_s - took_s) for at_s, eta_s in etas if 0.2 <= at_s / took_s <= 0.9]
+    return max(wrong) / took_s if wrong else None
 
 
 def _check_copy(tree: Path, copy: Path) -> None:
