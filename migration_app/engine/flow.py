@@ -12,7 +12,7 @@ from migration_app.engine.new_folders import NewFolders
 from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
-from migration_app.storages.base import Capabilities, Kind, Storage
+from migration_app.storages.base import Kind, Storage, files_at_once
 from migration_app.storages.errors import ConnectionLost, NoSpace, OperationFailed, StorageError
 
 LARGE_AT_ONCE = 4
@@ -61,7 +61,7 @@ class Flow:
         self.bytes_in_flight = 0
         self.current_file = b""
         self.folders = NewFolders(destination, folders_known, self.call_later)
-        at_once = at_once or _files_at_once(source.capabilities, destination.capabilities)
+        at_once = at_once or files_at_once(source.capabilities, destination.capabilities)
         self._small = Lane(at_once, SMALL_SHARE, WINDOW)
         self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
         self._small.other, self._large.other = self._large, self._small
@@ -255,9 +255,3 @@ class Flow:
         self.current_file = item.entry.path
         copy.start()
         return True
-
-
-def _files_at_once(source: Capabilities, destination: Capabilities) -> int:
-    """As many small files as keep both sides busy, and no more than both bear."""
-    wanted = max(source.files_at_once, destination.files_at_once)
-    return max(1, min(wanted, source.most_files, destination.most_files))

@@ -112,7 +112,8 @@ async def compare_trees(
         inside = [_open_folder(folder, step) for step in steps if is_folder(step.entry)]
         walk.visited(folder, inside, len(steps))
 
-    walk = Walk[OpenFolder]([OpenFolder(b"", True)] if frontier is None else frontier, visit)
+    first = [OpenFolder(b"", True)] if frontier is None else frontier
+    walk = Walk[OpenFolder](first, visit, source.capabilities, destination.capabilities)
     try:
         while await walk.advance():
             ready, batch = batch, PlanBatch()

@@ -95,7 +95,7 @@ async def scan_tree(
         inside = [Unlisted(entry.path, way.into(path, entry)) for entry in folders]
         walk.visited(folder, inside, len(listing.entries))
 
-    walk = Walk[Unlisted]([ROOT] if frontier is None else frontier, visit)
+    walk = Walk[Unlisted]([ROOT] if frontier is None else frontier, visit, storage.capabilities)
     try:
         while await walk.advance():
             ready, listings = listings, []

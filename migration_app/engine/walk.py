@@ -5,10 +5,9 @@ from typing import Generic, TypeVar
 
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
-from migration_app.storages.base import Entry, FolderListing, Kind
+from migration_app.storages.base import Capabilities, Entry, FolderListing, Kind, files_at_once
 from migration_app.storages.errors import ConnectionLost, NameRefused, OperationFailed, StorageError
 
-FOLDERS_AT_ONCE = 64
 BATCH_ENTRIES = 1000
 BATCH_S = 0.15
 MOST_WAITING = 4 * BATCH_ENTRIES
@@ -18,17 +17,20 @@ Folder = TypeVar("Folder")
 
 
 class Walk(Generic[Folder]):
-    """Calls `visit` for each folder; `visit` sees to it that `visited` or `lose` is called, perhaps later.
+    """Calls `visit` for each folder; `visit` sees to it that `visited` or `lose` is called, perhaps later. As many
+    folders are open as the `sides` where they are listed bear, the more the further away.
 
     The folders found last are visited first: what is left over stays short, also in a wide tree.
     """
 
-    def __init__(self, frontier: Sequence[Folder], visit: Callable[[Folder], None]) -> None:
+    def __init__(
+        self, frontier: Sequence[Folder], visit: Callable[[Folder], None], *sides: Capabilities
+    ) -> None:
         self.lost: ConnectionLost | None = None
         self._visit = visit
         self._stack = list(reversed(frontier))
         self._open: dict[Folder, None] = {}
-        self._rounds = Rounds[Folder](FOLDERS_AT_ONCE)
+        self._rounds = Rounds[Folder](files_at_once(*sides))
         self._waiting = 0
         self._pump = Pump(self._launch)
 

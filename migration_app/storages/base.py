@@ -163,6 +163,11 @@ class Capabilities:
     latest_mtime: int = 2**63 - 1
 
 
+def files_at_once(*sides: Capabilities) -> int:
+    """As many small files, or folders, as keep all sides busy, and no more than each of them bears."""
+    return max(1, min(max(side.files_at_once for side in sides), *(side.most_files for side in sides)))
+
+
 class Reader(ABC):
     """A file open for reading."""
 
