@@ -161,7 +161,7 @@ class JsonLines(Follower):
         """`{"event": "progress", "data": …}`."""
         if job.is_active and job.progress != self._shown:
             self._shown = job.progress
-            self._write({"event": "progress", "data": job.progress})
+            self._write({"event": "progress", "data": job.told_progress})
 
 
 class _TwoLines(Progress):

@@ -150,7 +150,7 @@ def item_of(row: JobEvent) -> Item:
 
 def progress_of(job: Job) -> Item:
     """A job's progress as listeners get it."""
-    data = {"job_id": str(job.pk), "run": job.attempt, **(job.progress or {})}
+    data = {"job_id": str(job.pk), "run": job.attempt, **(job.told_progress or {})}
     return Item(job.pk, job.owner_id, "progress", data)
 
 

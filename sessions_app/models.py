@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection
+from typing import Any
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -169,6 +170,7 @@ class Job(models.Model):
     public = models.JSONField(default=dict)
     """What the answer shows of the request: source_config and dest_config, without secrets."""
     progress = models.JSONField(null=True, blank=True)
+    """As its runner words it. What begins with an underscore is the runner's own, and not told: `told_progress`."""
     progress_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(null=True, blank=True)
     error_message = models.TextField(blank=True)
@@ -241,6 +243,13 @@ class Job(models.Model):
         sides = (self.public.get(name) or {} for name in ("source_config", "dest_config"))
         name = " ".join([*(str(side.get("host", "")) for side in sides), self.title])
         return f"{name[:400]} {self.error_message}".strip().lower()[:600]
+
+    @property
+    def told_progress(self) -> dict[str, Any] | None:
+        """The progress without what is nobody else's business."""
+        if self.progress is None:
+            return None
+        return {name: value for name, value in self.progress.items() if not name.startswith("_")}
 
     @property
     def is_active(self) -> bool:

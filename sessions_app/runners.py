@@ -223,7 +223,8 @@ class Runner(ABC):
     @classmethod
     @abstractmethod
     def progress(cls, snapshot: Snapshot) -> Json:
-        """The progress object of the HTTP contract; a pure function."""
+        """The progress object of the HTTP contract; a pure function. Names that begin with an underscore are not told:
+        the runner finds them in `Snapshot.previous`."""
 
     @classmethod
     def rate(cls, progress: Json) -> float | None:

@@ -31,7 +31,7 @@ def job_json(job: Job) -> Json:
         "priority": job.priority,
         "keep": job.keep,
         **job.public,
-        "progress": job.progress,
+        "progress": job.told_progress,
         "error_message": job.error_message or None,
         "user_agent": job.user_agent,
         "client_ip": job.client_ip,

@@ -2,16 +2,15 @@
 
 from typing import Any
 
+from migration_app.runners.time_left import UNIT_BYTES, Amount, Pace
 from sessions_app.runners import Json, Snapshot
 from sessions_app.serializers import instant
 
-# A file costs about as much time as so many bytes do: with bytes alone a bar of many small files stands still.
-_FILE_COSTS_BYTES = 64 * 1024
 MOST_IN_FLIGHT = 8
 _ENDED = ("paused", "completed", "failed", "cancelled")
 _SMOOTHING_S = 3.0
-_ETA_FROM = 0.01
-"""No estimate before so much of the work is done."""
+_PACE = "_pace"
+"""What is remembered for the time left."""
 
 
 def scan_progress(snapshot: Snapshot) -> Json:
@@ -38,15 +37,12 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     elapsed = (snapshot.now - snapshot.started_at).total_seconds() if snapshot.started_at else 0.0
     ended = count("files", 0) + count("failed_files", 0)
     share = _share(snapshot, done_bytes, ended, total_bytes)
-    # What earlier runs did says nothing about how fast this one is.
-    before = _share(snapshot, count("earlier_bytes", 0), count("earlier_files", 0), total_bytes)
     is_over = snapshot.status in _ENDED
     new_bytes = done_bytes - count("earlier_bytes", 0)
     speed = _average(new_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
-    has_estimate = share - before > _ETA_FROM * (1 - before) and not is_over
-    eta = elapsed * (1 - share) / (share - before) if has_estimate else 0.0
     errors = count("failed", 0)
     phase = _phase(snapshot, "transferring" if count("prepared") else "scanning")
+    pace, eta = _time_left(snapshot, phase, elapsed, Amount(ended, done_bytes), total_bytes)
     found: Json = {
         "status": phase,
         "files_transferred": count("files", 0),
@@ -58,7 +54,7 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         else str(snapshot.current.get("path", _previous(snapshot, "current_file", ""))),
         "files_in_flight": _in_flight(snapshot) if phase == "transferring" else [],
         "speed": round(speed, 3),
-        "eta": round(eta, 1),
+        "eta": eta,
         "percent_complete": 100.0 if snapshot.status == "completed" else round(min(99.9, 100 * share), 1),
         "errors_count": errors,
         "start_time": instant(snapshot.started_at or snapshot.now),
@@ -69,7 +65,35 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     last_error = snapshot.current.get("last_error") or _previous(snapshot, "last_error", "")
     if errors and last_error:
         found["last_error"] = last_error
+    if pace is not None:
+        found[_PACE] = pace.as_json()
     return found | _message(snapshot)
+
+
+def _time_left(
+    snapshot: Snapshot, phase: str, elapsed_s: float, done: Amount, total_bytes: int
+) -> tuple[Pace | None, float]:
+    """What is known of the pace, and how many seconds are left; 0 where nobody can know."""
+    count = snapshot.counters.get
+    known = _previous(snapshot, _PACE, None)
+    pace = Pace.read(known) if known else None
+    if phase not in ("transferring", "verifying") or not count("prepared"):
+        return pace, 0.0
+    # Bytes of files that failed will not come.
+    total = Amount(count("total_files", 0), total_bytes - count("failed_bytes", 0))
+    if count("to_verify"):
+        done, total = Amount(count("verified", 0), 0), Amount(count("to_verify", 0), 0)
+    before = _previous(snapshot, "status", "")
+    if pace is None or {phase, before} == {"transferring", "verifying"}:
+        # To compare takes another time than to copy.
+        return Pace(elapsed_s, *done), 0.0
+    # Neither a pause nor the wait for a server says how fast it goes.
+    is_waiting = snapshot.waiting_for or _previous(snapshot, "message", "")
+    is_going = before == phase and (not is_waiting or phase == "verifying")
+    pace = pace.seen(elapsed_s, done) if is_going else pace.paused(elapsed_s, done)
+    left = Amount(max(0, total.files - done.files), max(0, total.bytes - done.bytes))
+    seconds = pace.seconds_for(left) or 0.0
+    return pace, max(0.1, round(seconds, 1)) if seconds else 0.0
 
 
 def _in_flight(snapshot: Snapshot) -> list[Json]:
@@ -101,8 +125,9 @@ def _phase(snapshot: Snapshot, working: str) -> str:
 def _share(snapshot: Snapshot, done_bytes: int, ended: int, total_bytes: int) -> float:
     """How much of the work is done with so many bytes and files, from 0 to 1."""
     count = snapshot.counters.get
-    total = total_bytes + _FILE_COSTS_BYTES * count("total_files", 0)
-    return min(1.0, (done_bytes + _FILE_COSTS_BYTES * ended) / total) if total and count("prepared") else 0.0
+    # With bytes alone a bar of many small files stands still.
+    total = total_bytes - count("failed_bytes", 0) + UNIT_BYTES * count("total_files", 0)
+    return min(1.0, (done_bytes + UNIT_BYTES * ended) / total) if total and count("prepared") else 0.0
 
 
 def _average(done_bytes: int, elapsed_s: float) -> float:

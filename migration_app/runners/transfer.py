@@ -169,10 +169,12 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
     counters = context.counters
     done = [one for batch in batches for one in batch.done]
     for one in done:
-        is_file = left.pop(one.number).entry.kind is Kind.FILE
+        entry = left.pop(one.number).entry
+        is_file = entry.kind is Kind.FILE
         if one.error is not None:
             counters["failed"] = counters.get("failed", 0) + 1
             counters["failed_files"] = counters.get("failed_files", 0) + is_file
+            counters["failed_bytes"] = counters.get("failed_bytes", 0) + entry.size * is_file
             continue
         if one.refusal is not None:
             counters["refusals"] = counters.get("refusals", 0) + 1

@@ -92,7 +92,7 @@ class Run:
     """What a run tells besides its seconds."""
 
     etas: list[tuple[float, float]] = field(default_factory=list)
-    """Of the product: seconds since it was asked, and how many it then said are left."""
+    """Of the product, while it copied: seconds since it was asked, and how many it then said are left."""
     listed: int | None = None
     """How many files a scan of the product has found."""
 
@@ -145,7 +145,7 @@ class Haulier(Peer):
                     if "statistics" in frame.data:
                         run.listed = frame.data["statistics"]["total_files"]
                     return run
-                if not frame.event and "eta" in frame.data:
+                if not frame.event and frame.data["status"] == "transferring":
                     run.etas.append((time.perf_counter() - started, frame.data["eta"]))
         raise RunFailed("the stream ended early")
 

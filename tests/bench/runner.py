@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 
 from tests.bench.cells import FAR_MS, MIB, Cell, census, make_tree
@@ -187,11 +188,12 @@ def eta_error(etas: Sequence[tuple[float, float]], took_s: float) -> float | Non
     """By how much of the whole time the time that was said to be left was wrong at most, between a fifth and nine
     tenths of it; None where the run was too short for that to mean anything.
 
-    `etas`: seconds since the start, and how many were said to be left then.
+    `etas`: seconds since the start, and how many were said to be left then; 0 before the first other one says nothing.
     """
     if took_s < _ETA_FROM_S:
         return None
-    wrong = [abs(at_s + eta_s - took_s) for at_s, eta_s in etas if 0.2 <= at_s / took_s <= 0.9]
+    told = dropwhile(lambda one: not one[1], etas)
+    wrong = [abs(at_s + eta_s - took_s) for at_s, eta_s in told if 0.2 <= at_s / took_s <= 0.9]
     return max(wrong) / took_s if wrong else None
 
 

@@ -88,6 +88,8 @@ def test_second_run_finds_the_copy_of_the_first():
 def test_error_of_an_eta_counts_from_a_fifth_to_nine_tenths_of_the_time():
     honest = [(at_s, 10.0 - at_s) for at_s in range(1, 10)]
     assert eta_error([(0.5, 99.0), *honest, (9.5, 40.0)], 10.0) == 0
+    assert eta_error([(1.0, 0.0), (3.0, 0.0), *honest[3:]], 10.0) == 0
+    assert eta_error([*honest[:3], (5.0, 0.0)], 10.0) == pytest.approx(0.5)
     assert eta_error([*honest, (5.0, 7.0)], 10.0) == pytest.approx(0.2)
     assert eta_error([], 10.0) is None
     assert eta_error([(0.5, 1.0)], 1.0) is None
