@@ -6,7 +6,7 @@ root of a transfer.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from django.db.models import Count, F, Q, QuerySet, Sum
 
 from migration_app.engine.items import Item
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
-from migration_app.paths import ancestors, path_bytes, path_hash, path_text
+from migration_app.paths import PathSet, ancestors, hashes_in, path_bytes, path_hash, path_text
 from migration_app.storages.base import OWNER_WRITES, Entry, Kind
 from sessions_app.models import Job
 
@@ -157,10 +157,27 @@ def _failed(job_id: UUID, below: int) -> "QuerySet[ManifestEntry]":
     return rows.filter(Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING)))
 
 
-def failed_paths(job_id: UUID, below: int) -> list[bytes]:
-    """Paths of the rows that another run has to look at again; those with a number from `below` on are its own."""
-    rows = _failed(job_id, below).order_by("number")
-    return [path_bytes(path) for path in rows.values_list("path", flat=True)]
+def failed_paths(job_id: UUID, below: int) -> Iterator[list[bytes]]:
+    """Paths of the rows that another run has to look at again, in batches; those with a number from `below` on are its
+    own. Rows may be written meanwhile."""
+    rows = _failed(job_id, below).order_by("number").values_list("number", "path")
+    last = 0
+    while batch := list(rows.filter(number__gt=last)[:BATCH]):
+        yield [path_bytes(path) for _, path in batch]
+        last = batch[-1][0]
+
+
+def has_failed(job_id: UUID, below: int) -> Callable[[ManifestEntry], bool]:
+    """Tells whether a row is one of those."""
+    is_proved = rows_of(job_id).filter(number__gt=0, number__lt=below).exclude(evidence="").exists()
+
+    def is_failed(row: ManifestEntry) -> bool:
+        if not 0 < row.number < below or row.state == EntryState.PENDING:
+            return False
+        is_missing = is_proved and not row.evidence and not row.error and row.kind != EntryKind.OTHER
+        return row.state == EntryState.FAILED or row.evidence == Evidence.MISMATCH or is_missing
+
+    return is_failed
 
 
 def below_failed(job_id: UUID, paths: Iterable[bytes], *, first: int) -> set[bytes]:
@@ -211,10 +228,26 @@ def place_of(row: ManifestEntry) -> bytes:
     return path_bytes(row.target) if row.kind == EntryKind.FILE else b""
 
 
-def renamed(job_id: UUID) -> dict[bytes, ManifestEntry]:
-    """Rows of files that have another path at the destination, by that path."""
-    rows = rows_of(job_id).filter(kind=EntryKind.FILE).exclude(target="")
-    return {path_bytes(row.target): row for row in rows}
+def has_renamed(job_id: UUID) -> bool:
+    """Whether a file of a job has another path at the destination."""
+    return rows_of(job_id).filter(kind=EntryKind.FILE).exclude(target="").exists()
+
+
+def renamed(job_id: UUID, folders: Iterable[bytes]) -> dict[bytes, ManifestEntry]:
+    """Rows of files directly in `folders` that have another path at the destination, by that path."""
+    found: dict[bytes, ManifestEntry] = {}
+    for folder in folders:
+        rows = (
+            rows_of(job_id).filter(path_hash__range=hashes_in(folder), kind=EntryKind.FILE).exclude(target="")
+        )
+        found |= {path_bytes(row.target): row for row in rows}
+    return found
+
+
+def folders(job_id: UUID) -> PathSet:
+    """The paths of all folders."""
+    rows = rows_of(job_id).filter(kind=EntryKind.FOLDER).values_list("path", flat=True)
+    return PathSet(path_bytes(path) for path in rows.iterator(chunk_size=BATCH))
 
 
 def pending(job_id: UUID, first: int, last: int) -> list[Item]:

@@ -2,6 +2,9 @@
 
 import hashlib
 import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
 
 _ESCAPED = re.compile(rb"\\(?:\\|x([0-9a-f]{2}))")
 
@@ -61,8 +64,48 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 
 
 def path_hash(path: bytes) -> int:
-    """A signed 64-bit number to find a path by."""
-    return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "big", signed=True)
+    """A signed 64-bit number to find a path by, which those of one folder have near each other: written in the order of
+    the walk they go to the same pages of an index, however many there are.
+
+    >>> low, high = hashes_in(b"a/b")
+    >>> low <= path_hash(b"a/b/c") <= high, low <= path_hash(b"a/c") <= high
+    (True, False)
+    """
+    above, _, name = path.rpartition(b"/")
+    return hashes_in(above)[0] + int.from_bytes(_digest(name, 4), "big")
+
+
+def hashes_in(folder: bytes) -> tuple[int, int]:
+    """The lowest and the highest `path_hash` that what lies directly in a folder may have."""
+    low = int.from_bytes(_digest(folder, 4), "big", signed=True) << 32
+    return low, low + 2**32 - 1
+
+
+def _digest(data: bytes, size: int) -> bytes:
+    return hashlib.blake2b(data, digest_size=size).digest()
+
+
+class PathSet:
+    """Very many paths in little memory, 8 bytes each. One path in 10¹³ is wrongly taken for one of a million."""
+
+    __slots__ = ("_hashes",)
+
+    def __init__(self, paths: Iterable[bytes] = ()) -> None:
+        # Two steps: a sorted list of numbers alone takes five times as much as the array.
+        self._hashes = array("q", map(self._hash, paths))
+        self._hashes = array("q", sorted(self._hashes))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __contains__(self, path: bytes) -> bool:
+        wanted = self._hash(path)
+        place = bisect_left(self._hashes, wanted)
+        return place < len(self._hashes) and self._hashes[place] == wanted
+
+    @staticmethod
+    def _hash(path: bytes) -> int:
+        return int.from_bytes(_digest(path, 8), "big", signed=True)
 
 
 def ancestors(path: bytes) -> list[bytes]:

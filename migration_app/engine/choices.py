@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import count
 
-from migration_app.paths import ancestors
+from migration_app.paths import PathSet, ancestors
 from migration_app.storages.base import Entry, Kind
 
 MEGABYTE = 10**6
@@ -32,14 +32,27 @@ class Selection:
 
     def __init__(self, paths: Iterable[bytes] = (), *, within: "Selection | None" = None) -> None:
         self._within = within
-        self._chosen = frozenset(paths)
-        self._above = frozenset(above for path in self._chosen for above in ancestors(path))
+        above: set[bytes] = set()
+
+        def chosen() -> Iterator[bytes]:
+            for path in paths:
+                above.update(ancestors(path))
+                yield path
+
+        # There may be as many as a tree has files.
+        self._chosen = PathSet(chosen())
+        self._above = PathSet(above)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it has no paths of its own."""
+        return not len(self._chosen)
 
     def takes(self, path: bytes, is_folder: bool) -> bool:
         """Whether an entry is wanted, or is a folder on the way to one that is."""
         if self._within is not None and not self._within.takes(path, is_folder):
             return False
-        if not self._chosen or path in self._chosen or (is_folder and path in self._above):
+        if self.takes_all or path in self._chosen or (is_folder and path in self._above):
             return True
         return any(above in self._chosen for above in ancestors(path))
 

@@ -1,8 +1,9 @@
 """Compares source and destination into the manifest, and cuts the work into shards."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 
 from migration_app import endpoints, manifest
 from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
@@ -10,7 +11,7 @@ from migration_app.engine.filters import parse_filter
 from migration_app.engine.links import Way
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
 from migration_app.manifest import Row
-from migration_app.models import EntryAction, EntryState, Evidence
+from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, both_sides
 from migration_app.runners.outcome import MOST_LISTED
@@ -78,12 +79,14 @@ def compare(context: ShardContext, cut: Cut) -> None:
     tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
     is_dry = context.params["dry_run"]
     choices = _choices(context.params)
-    failed: list[bytes] = []
+    is_failed = None
     if cut.first:
-        failed = manifest.failed_paths(context.job_id, cut.first)
-        choices = replace(choices, selection=Selection(failed, within=choices.selection))
-        if not failed:
+        is_failed = manifest.has_failed(context.job_id, cut.first)
+        failed = chain.from_iterable(manifest.failed_paths(context.job_id, cut.first))
+        selection = Selection(failed, within=choices.selection)
+        if selection.takes_all:
             cut.open = []
+        choices = replace(choices, selection=selection)
     sides = both_sides(context)
     by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
     choices = replace(choices, by_size=by_size)
@@ -113,9 +116,9 @@ def compare(context: ShardContext, cut: Cut) -> None:
         events.append(log_warning(BY_SIZE))
     route = Route(context, sides, compared, events=events)
     for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
-        _Comparison(context, cut, failed).save(items)
-    if failed:
-        _forget_failed(context, cut, failed)
+        _Comparison(context, cut, is_failed).save(items)
+    if cut.first:
+        _forget_failed(context, cut)
     _tell_missing(context, cut)
     cut.cutter.close()
     cut.is_done = True
@@ -140,16 +143,22 @@ async def _root_of(destination: Storage) -> Entry | None:
         return None
 
 
-def _forget_failed(context: ShardContext, cut: Cut, failed: list[bytes]) -> None:
+def _forget_failed(context: ShardContext, cut: Cut) -> None:
     """Drop the rows of what failed in earlier runs: each has a new one, unless its source is gone."""
-    found = manifest.find_numbers(context.job_id, failed, first=cut.first)
-    gone = [path for path in failed if path not in found]
-    hidden = manifest.below_failed(context.job_id, gone, first=cut.first)
-    _tell_unreadable(context, cut, hidden, HIDDEN)
     wanted = {path_bytes(path) for path in context.params["files"]}
-    texts = [f"No longer at the source: {path_shown(path)}" for path in gone if path not in wanted | hidden]
-    if len(texts) > MOST_LISTED:
-        texts[MOST_LISTED:] = [f"Nor are {len(texts) - MOST_LISTED:,} others."]
+    texts: list[str] = []
+    others = 0
+    for failed in manifest.failed_paths(context.job_id, cut.first):
+        found = manifest.find_numbers(context.job_id, failed, first=cut.first)
+        gone = [path for path in failed if path not in found]
+        hidden = manifest.below_failed(context.job_id, gone, first=cut.first)
+        _tell_unreadable(context, cut, hidden, HIDDEN)
+        told = [path for path in gone if path not in wanted | hidden]
+        room = MOST_LISTED - len(texts)
+        texts += [f"No longer at the source: {path_shown(path)}" for path in told[:room]]
+        others += len(told[room:])
+    if others:
+        texts.append(f"Nor are {others:,} others.")
     context.checkpoint(
         events=[log_warning(text) for text in texts],
         write=partial(manifest.drop_failed, context.job_id, cut.first),
@@ -173,10 +182,13 @@ def _tell_unreadable(context: ShardContext, cut: Cut, paths: Iterable[bytes], re
 class _Comparison:
     """One list of what a comparison found, on its way into the manifest."""
 
-    def __init__(self, context: ShardContext, cut: Cut, failed: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self, context: ShardContext, cut: Cut, is_failed: Callable[[ManifestEntry], bool] | None = None
+    ) -> None:
         self._context = context
         self._cut = cut
-        self._failed = frozenset(failed)
+        self._is_failed = is_failed
+        """Of a later run: whether a row is of a failure that is looked at again."""
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
         self._events: list[NewEvent] = []
@@ -239,14 +251,16 @@ class _Comparison:
 
     def _new(self, steps: list[Step]) -> Iterator[Step]:
         """The steps that have no row yet, or that of a failure. In a first run that is all of them."""
-        rows = (
-            manifest.find(self._context.job_id, [step.entry.path for step in steps]) if self._failed else {}
-        )
+        is_failed = self._is_failed
+        if is_failed is None:
+            yield from steps
+            return
+        rows = manifest.find(self._context.job_id, [step.entry.path for step in steps])
         for step in steps:
             row = rows.get(step.entry.path)
             if row is None:
                 yield step
-            elif step.entry.path in self._failed:
+            elif is_failed(row):
                 # Size and time may be equal where the contents were found to differ.
                 is_wrong = row.evidence == Evidence.MISMATCH and step.entry.kind is Kind.FILE
                 is_same = step.action is Action.SKIP and not step.reason

@@ -1,8 +1,10 @@
 """Compares files by content: each side hashed where it is, else read back."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+from django.db.models import QuerySet
 
 from migration_app import manifest
 from migration_app.engine.digests import read_digests
@@ -45,12 +47,10 @@ class Proof:
         return self.evidence is not Evidence.MISMATCH
 
 
-def prove(context: ShardContext, rows: Iterable[ManifestEntry]) -> Iterator[list[Proof]]:
+def prove(context: ShardContext, rows: "QuerySet[ManifestEntry]") -> Iterator[list[Proof]]:
     """Hash both sides of files, in batches: the caller saves each with a checkpoint. Raises JobFailed."""
-    left = [File(row.number, manifest.entry_of(row), manifest.place_of(row)) for row in rows]
     sides = [side_of(context, "source", "source_root"), side_of(context, "destination", "destination_root")]
-    while left:
-        batch, left = _split(left)
+    for batch in _batches(rows):
 
         async def hashed(
             source: Storage, destination: Storage, batch: Sequence[File] = batch
@@ -85,14 +85,19 @@ def save_evidence(context: ShardContext, proofs: Sequence[Proof]) -> None:
     )
 
 
-def _split(files: list[File]) -> tuple[list[File], list[File]]:
-    """The next batch, and the rest: one command at the server must not take for ever."""
-    size = 0
-    for count, file in enumerate(files[:BATCH_FILES], 1):
-        size += file.entry.size
-        if size >= BATCH_BYTES:
-            return files[:count], files[count:]
-    return files[:BATCH_FILES], files[BATCH_FILES:]
+def _batches(rows: "QuerySet[ManifestEntry]") -> Iterator[list[File]]:
+    """All rows, a few at a time: one command at the server must not take for ever, and there may be a million."""
+    last = -1
+    while found := list(rows.filter(number__gt=last).order_by("number")[:BATCH_FILES]):
+        batch: list[File] = []
+        size = 0
+        for row in found:
+            batch.append(File(row.number, manifest.entry_of(row), manifest.place_of(row)))
+            size += row.size
+            if size >= BATCH_BYTES:
+                break
+        last = batch[-1].number
+        yield batch
 
 
 Found = tuple[bytes | StorageError, bool]

@@ -21,6 +21,8 @@ from sessions_app.runners import Json, ShardContext, sum_counters
 
 LARGEST = 20
 MOST_TYPES = 200
+MOST_KNOWN_TYPES = 10_000
+"""A cache may give each file an extension of its own: what comes after so many is counted together."""
 MOST_UNREADABLE = 1000
 LONGEST_TYPE = 16
 _CHUNK = 5000
@@ -56,6 +58,8 @@ class Statistics:
             self.files += 1
             self.size += size
             extension = type_of(path)
+            if extension not in self.by_type and len(self.by_type) >= MOST_KNOWN_TYPES:
+                extension = "other"
             self.by_type[extension] += 1
             self.by_type_size[extension] += size
             self.space.add(path, size)

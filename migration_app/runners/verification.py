@@ -1,6 +1,6 @@
 """Looks at the destination of a transfer once more and compares what is there with the manifest."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from migration_app import manifest
 from migration_app.engine.filters import Filter
 from migration_app.engine.scan import ScanBatch, scan_tree
 from migration_app.models import EntryKind, EntryState, Evidence, ManifestEntry
-from migration_app.paths import path_bytes, path_shown, text_shown
+from migration_app.paths import PathSet, path_bytes, path_shown, text_shown
 from migration_app.runners.connections import Route, side_of
 from migration_app.runners.proof import differences, prove, save_evidence
 from migration_app.storages.base import Entry, Storage
@@ -25,7 +25,7 @@ _EXPECTED = (EntryKind.FILE, EntryKind.LINK, EntryKind.FOLDER)
 class _OnlyFolders(Filter):
     """Keeps a scan to the folders of the manifest: what else lies at the destination is nobody's business."""
 
-    def __init__(self, folders: set[bytes]) -> None:
+    def __init__(self, folders: PathSet) -> None:
         super().__init__()
         self._folders = folders
 
@@ -45,7 +45,7 @@ def verify(context: ShardContext) -> Json:
         context.counters["to_verify"] = _of_right_size(context).count()
         context.checkpoint(cursor=0)
     rows = _of_right_size(context).filter(number__gt=context.cursor)
-    for proofs in prove(context, rows.order_by("number")):
+    for proofs in prove(context, rows):
         context.counters["verified"] = context.counters.get("verified", 0) + len(proofs)
         last = proofs[-1].file
         context.checkpoint(
@@ -65,12 +65,11 @@ def _of_right_size(context: ShardContext) -> "QuerySet[ManifestEntry]":
 
 def compare_sizes(context: ShardContext) -> None:
     """List the destination and note for each row what is there."""
-    rows = manifest.rows_of(context.job_id)
-    folders = {path_bytes(path) for path in rows.filter(kind=EntryKind.FOLDER).values_list("path", flat=True)}
+    folders = manifest.folders(context.job_id)
     # A second try after a crash starts over.
     context.checkpoint(write=partial(manifest.forget_evidence, context.job_id))
 
-    renamed = manifest.renamed(context.job_id)
+    has_renamed = manifest.has_renamed(context.job_id)
 
     async def listed(destination: Storage) -> AsyncGenerator[ScanBatch, None]:
         async for batch in scan_tree(destination, _OnlyFolders(folders)):
@@ -80,15 +79,17 @@ def compare_sizes(context: ShardContext) -> None:
     for batches in route.lists(weight=lambda batch: sum(1 + len(folder.entries) for folder in batch.folders)):
         context.counters["connected"] = 1
         entries = [entry for batch in batches for folder in batch.folders for entry in folder.entries]
-        found = _compare(context.job_id, entries, renamed)
+        found = _compare(context.job_id, entries, has_renamed=has_renamed)
         current = {"path": path_shown(entries[-1].path)} if entries else None
         context.checkpoint(current=current, write=partial(manifest.set_evidence, context.job_id, found))
 
 
-def _compare(
-    job_id: UUID, entries: list[Entry], renamed: Mapping[bytes, ManifestEntry]
-) -> list[tuple[int, Evidence, str]]:
+def _compare(job_id: UUID, entries: list[Entry], *, has_renamed: bool) -> list[tuple[int, Evidence, str]]:
     there = manifest.find(job_id, [entry.path for entry in entries])
+    renamed = {}
+    if has_renamed:
+        # Beside the name that the source's file could not get.
+        renamed = manifest.renamed(job_id, {entry.path.rpartition(b"/")[0] for entry in entries})
     found = []
     for entry in entries:
         row = there.get(entry.path)

@@ -66,7 +66,7 @@ class VerifyRunner(Runner):
             state=EntryState.PENDING,
         )
         counters = context.counters
-        for proofs in prove(context, rows.order_by("number")):
+        for proofs in prove(context, rows):
             counters["files"] = counters.get("files", 0) + len(proofs)
             counters["bytes"] = counters.get("bytes", 0) + sum(proof.file.entry.size for proof in proofs)
             counters["failed"] = counters.get("failed", 0) + sum(not proof.is_equal for proof in proofs)
