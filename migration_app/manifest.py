@@ -23,8 +23,6 @@ from migration_app.storages.base import OWNER_WRITES, Entry, Kind
 from sessions_app.models import Job
 
 BATCH = 2000
-_NO_NUMBER = 2**62
-"""Higher than that of any row."""
 
 _TABLE = ManifestEntry._meta.db_table
 _COLUMNS = (
@@ -147,14 +145,20 @@ def find(job_id: UUID, paths: Sequence[bytes], *, first: int = 0) -> dict[bytes,
     return found
 
 
-def _failed(job_id: UUID, below: int) -> "QuerySet[ManifestEntry]":
-    """Rows with a lower number whose entry failed, differs at the destination, or was not found there."""
-    rows = rows_of(job_id).filter(number__gt=0, number__lt=below)
+def _is_failed(rows: "QuerySet[ManifestEntry]") -> Q:
+    """Of a row: its entry failed, differs at the destination, or was not found there when all of `rows` were looked
+    for."""
     missing = Q(evidence="", error="") & ~Q(kind=EntryKind.OTHER)
     differs = Q(evidence=Evidence.MISMATCH)
     if rows.exclude(evidence="").exists():
         differs |= missing
-    return rows.filter(Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING)))
+    return Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING))
+
+
+def _failed(job_id: UUID, below: int) -> "QuerySet[ManifestEntry]":
+    """Those with a lower number."""
+    rows = rows_of(job_id).filter(number__gt=0, number__lt=below)
+    return rows.filter(_is_failed(rows))
 
 
 def failed_paths(job_id: UUID, below: int) -> Iterator[list[bytes]]:
@@ -195,9 +199,8 @@ def drop_failed(job_id: UUID, below: int) -> None:
 
 def sums_without_failed(job_id: UUID) -> dict[str, int]:
     """Counters of a transfer as its rows have it: files and bytes that are to be copied and that are, files skipped."""
-    rows = rows_of(job_id)
-    failed = _failed(job_id, _NO_NUMBER).values("pk")
-    files = rows.filter(kind=EntryKind.FILE).exclude(pk__in=failed)
+    rows = rows_of(job_id).filter(number__gt=0)
+    files = rows.filter(kind=EntryKind.FILE).exclude(_is_failed(rows))
     done = Q(state=EntryState.DONE)
     to_copy = done | Q(state=EntryState.PENDING)
     sums: dict[str, int] = files.aggregate(

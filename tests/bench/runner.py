@@ -123,7 +123,8 @@ class _Bench:
         tree = make_tree(self._folder / "trees", cell, self._options)
         found = [Runs(peer.name, peer.reason_against(cell)) for peer in self._peers]
         at_work = [(peer, runs) for peer, runs in zip(self._peers, found, strict=True) if not runs.reason]
-        with Product(self._folder / "product") as self._product:
+        # A lease as in earnest: that of the tests is short, so that they see how it ends.
+        with Product(self._folder / "product", HAULIER_LEASE_S="60") as self._product:
             self._product.start(workers=self._options.workers)
             for peer, _ in at_work:
                 if isinstance(peer, Haulier):
