@@ -89,11 +89,11 @@ def update(user: User, stored: Endpoint, data: Any, *, is_partial: bool) -> Endp
 
 def _merged(stored: Endpoint, data: Json) -> Json:
     """The fields of a PATCH over those that are there."""
-    known = endpoints.fields(stored)
+    known = endpoints.fields(stored) | endpoints.bandwidth(stored)
     given = {name: value for name, value in data.items() if value is not None}
     if given.get("protocol", stored.protocol) != stored.protocol:
         # Host and user of one protocol mean nothing to another.
-        known = {"root_path": stored.root_path}
+        known = {"root_path": stored.root_path} | endpoints.bandwidth(stored)
     elif any(given.get(name, known[name]) != known[name] for name in ("host", "port", "username")):
         known.pop("host_key", None)
     return {"name": stored.name} | known | given
@@ -147,6 +147,10 @@ def connection_json(stored: Endpoint) -> Json:
         "name": stored.name,
         **({} if stored.protocol == "local" else {"max_connections": endpoints.MOST_CONNECTIONS}),
         **endpoints.fields(stored),
+        "bandwidth_limit": 0,
+        "bandwidth_timetable": [],
+        "bandwidth_timezone": "UTC",
+        **endpoints.bandwidth(stored),
         **dict.fromkeys(endpoints.SECRETS, ""),
         "secrets_stored": sorted(secrets.unseal_or_nothing(stored.sealed)),
         "created_at": instant(stored.created_at),

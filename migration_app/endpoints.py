@@ -21,6 +21,8 @@ DEFAULT_PORTS = {"sftp": 22}
 MOST_CONNECTIONS = 4
 """To one server at once, where no setting says another number."""
 SECRETS = ("password", "ssh_key", "passphrase")
+BANDWIDTH = ("bandwidth_limit", "bandwidth_timetable", "bandwidth_timezone")
+"""Of all jobs that use a stored connection, and of a transfer."""
 JUMP = "jump_"
 """Stands before the names of a jump host's secrets where they are sealed with those of the server behind it."""
 
@@ -42,7 +44,7 @@ def store(job: Job, config: Json) -> Endpoint:
 
 def unsaved(owner_id: int, config: Json) -> Endpoint:
     """The endpoint of a validated request, not written yet."""
-    options = {name: config[name] for name in ("host_key", "max_connections") if config.get(name)}
+    options = {name: config[name] for name in ("host_key", "max_connections", *BANDWIDTH) if config.get(name)}
     if jump := config.get("jump"):
         options["jump"] = {name: value for name, value in jump.items() if value and name not in SECRETS}
     return Endpoint(
@@ -235,6 +237,11 @@ def find_stored(owner: User, number: Any) -> Endpoint | None:
     if not (isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 19):
         return None
     return Endpoint.objects.stored().filter(owner=owner, pk=int(number)).first()
+
+
+def bandwidth(stored: Endpoint) -> Json:
+    """The limit of a stored connection, those of its fields that are set."""
+    return {name: stored.options[name] for name in BANDWIDTH if stored.options.get(name)}
 
 
 def fields(stored: Endpoint) -> Json:

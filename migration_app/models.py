@@ -36,7 +36,8 @@ class Endpoint(models.Model):
     options = models.JSONField(default=dict)
     """What the protocol knows besides; of sftp: `host_key`, the fingerprint that the request demands, and `jump`, the
     server to go through (host, port, username, host_key, or the id of a stored `connection`). `max_connections`: how
-    many all jobs together may have open, where that is not the usual number.
+    many all jobs together may have open, where that is not the usual number. Of a stored connection:
+    `bandwidth_limit`, `bandwidth_timetable` and `bandwidth_timezone`, as those of a transfer.
     Of a destination where no mtimes can be set: `keeps_no_times_in`, the folder."""
     sealed = models.TextField(blank=True)
     """The secrets as one token of `secrets.seal`; empty when there are none."""
@@ -85,6 +86,19 @@ class ServerLoad(models.Model):
     """Jobs that wait, by their id: since when, and when they asked last, in seconds since 1970."""
     served = models.JSONField(default=dict)
     """Jobs whose turn it is: since when they had waited, and when it began."""
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class BandwidthUse(models.Model):
+    """Who uses a limit of bandwidth now; see `runners.shares`. It is there while somebody does."""
+
+    key = models.CharField(primary_key=True, max_length=60)
+    """`job` or `connection`, and its id."""
+    shares = models.JSONField(default=dict)
+    """By job and shard: the bytes a second that count as its own, whether it would take more, and when it said so, in
+    seconds since 1970 by the database's clock."""
 
     def __str__(self) -> str:
         return self.key

@@ -12,6 +12,7 @@ from uuid import UUID
 from rest_framework import serializers
 
 from migration_app import endpoints
+from migration_app.bandwidth import TimetableField, ZoneField
 from migration_app.engine.choices import Conflict
 from migration_app.engine.filters import parse_filter
 from migration_app.models import Endpoint
@@ -271,6 +272,9 @@ class StoredConnectionSerializer(ConnSerializer):
 
     uses_stored = False
     name = Text(max_length=100)
+    bandwidth_limit = Amount(required=False, min_value=0, max_value=MOST)
+    bandwidth_timetable = TimetableField(required=False)
+    bandwidth_timezone = ZoneField(required=False)
 
     def validate_name(self, value: str) -> str:
         """One that `NAME:/path` can be written with, and that no other connection of this person has."""
@@ -378,6 +382,8 @@ class TransferRequestSerializer(StrictSerializer):
     exclusions = ExclusionsField(default=list)
     verify_after_transfer = Switch(default=False)
     bandwidth_limit = Amount(default=0, min_value=0, max_value=MOST)
+    bandwidth_timetable = TimetableField(default=list)
+    bandwidth_timezone = ZoneField(default="UTC")
     enable_resume = Switch(default=True)
     skip_large_files = Amount(default=0, min_value=0, max_value=MOST)
     dry_run = Switch(default=False)

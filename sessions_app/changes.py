@@ -1,5 +1,6 @@
 """What may be changed of a job that is there: name, whether it stays, priority, and options of its runner."""
 
+import json
 from typing import Any
 
 from django.db import transaction
@@ -65,4 +66,6 @@ def change(job: Job, data: Any, by: str) -> None:
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, list):
+        return json.dumps(value)
     return f"“{value}”" if isinstance(value, str) else f"{value:g}"

@@ -54,9 +54,7 @@ class Flow:
         self.pace = pace
         self.keeps = keeps
         """Whether what is there of large files stays when the transfer stops."""
-        self.chunk_size = min(
-            source.capabilities.chunk_size, destination.capabilities.chunk_size, pace.largest_piece
-        )
+        self._chunk_size = min(source.capabilities.chunk_size, destination.capabilities.chunk_size)
         self.lost: ConnectionLost | None = None
         self.bytes_in_flight = 0
         self.current_file = b""
@@ -144,6 +142,11 @@ class Flow:
         return self._small.is_over and self._large.is_over
 
     # For the copies
+
+    @property
+    def chunk_size(self) -> int:
+        """How much to ask for at once; the pace may have been set to another one."""
+        return min(self._chunk_size, self.pace.largest_piece)
 
     def call_later(self, go_on: Callable[[], None]) -> None:
         """Call something from the pump."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from time import monotonic
 
-BURST_S = 0.25
+BURST_S = 0.4
 """What may be made up for after a while in which less was asked for than allowed."""
 PIECE_S = 0.1
 LEAST_PIECE = 4096
@@ -17,6 +17,8 @@ class Pace:
 
     def __init__(self, rate: float = 0, *, clock: Callable[[], float] = monotonic) -> None:
         self.rate = rate
+        self.taken = 0
+        """All bytes that were asked for."""
         self._clock = clock
         self._filled_at = clock()
         self._bytes = 0.0
@@ -39,3 +41,4 @@ class Pace:
     def take(self, size: int) -> None:
         """Note that so much was asked for."""
         self._bytes -= size
+        self.taken += size

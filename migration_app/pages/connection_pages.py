@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from rest_framework.exceptions import ValidationError
 
 from migration_app import connections, endpoints, secrets
+from migration_app.bandwidth import limit_of
 from migration_app.models import Endpoint
 from migration_app.models import HostKey as HostKeyRow
 from migration_app.pages.forms import SECRET_FIELDS, StoredConnectionForm
@@ -66,6 +67,7 @@ def connection(request: SignedRequest, number: int) -> HttpResponse:
         "jobs": connections.jobs_using(stored),
         "schedules": connections.schedules_using(stored),
         "most": endpoints.most_connections(stored),
+        "bandwidth": limit_of(stored.options).words,
     }
     return render(request, "pages/stored_connection.html", context)
 
@@ -110,7 +112,9 @@ def edit_connection(request: SignedRequest, number: int) -> HttpResponse:
 
 
 def _form_page(request: SignedRequest, stored: Endpoint | None) -> HttpResponse:
-    known = endpoints.fields(stored) | {"name": stored.name} if stored is not None else {}
+    known: Json = {}
+    if stored is not None:
+        known = endpoints.fields(stored) | endpoints.bandwidth(stored) | {"name": stored.name}
     held = secrets.unseal_or_nothing(stored.sealed) if stored is not None else {}
     data = request.POST if request.method == "POST" else None
     form = StoredConnectionForm(data, user=request.user, secrets_stored=held, initial=known)

@@ -10,6 +10,7 @@ from django.conf import settings
 from rest_framework.exceptions import ValidationError
 
 from migration_app import connections
+from migration_app.bandwidth import timetable_of_text, timetable_text
 from migration_app.endpoints import JUMP, MOST_CONNECTIONS, SECRETS
 from migration_app.serializers import jump_of_text
 from sessions_app.durations import duration_text, parse_duration
@@ -213,6 +214,80 @@ class SideForm(ConnectionForm):
         return {name: value for name, value in found.items() if value}
 
 
+class LinesField(forms.CharField):
+    """A list of texts, one a line; blanks at the ends of a line are part of it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strip=False, **kwargs)
+
+    def to_python(self, value: Any) -> Any:
+        """The lines that are not empty."""
+        return [line for line in str(value or "").replace("\r", "").split("\n") if line.strip()]
+
+    def prepare_value(self, value: Any) -> Any:
+        """The text of a list to begin with, or what was typed."""
+        return "\n".join(value) if isinstance(value, list) else value
+
+
+class TimetableField(forms.CharField):
+    """Limits of bandwidth by times of day, an entry a line; its value are the entries of a request."""
+
+    widget = forms.Textarea(attrs={"rows": 2, "placeholder": "08:00-18:00 2", **_AS_TYPED})
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Bandwidth by time of day",
+            required=False,
+            help_text=(
+                "One entry a line: <code>08:00-18:00 2</code> or <code>sat,sun 00:00-00:00 off</code>. "
+                "At all other times the bandwidth above holds."
+            ),
+        )
+
+    def to_python(self, value: Any) -> Any:
+        """The entries."""
+        try:
+            return timetable_of_text(super().to_python(value) or "")
+        except ValueError as error:
+            raise forms.ValidationError(str(error)) from None
+
+    def prepare_value(self, value: Any) -> Any:
+        """The text of entries, or what was typed."""
+        return timetable_text(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Whether other entries were typed, however they are written."""
+        try:
+            return bool(self.to_python(data) != (initial or []))
+        except forms.ValidationError:
+            return True
+
+
+class ZoneField(forms.CharField):
+    """A time zone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            label="Time zone of these times",
+            required=False,
+            initial="UTC",
+            widget=forms.TextInput(attrs={"data-zone": "first", **_AS_TYPED}),
+            help_text="Such as Europe/Berlin.",
+        )
+
+
+def keep_zone(form: forms.Form) -> None:
+    """Leave the zone as it is where there are times in it; else the script enters the reader's own."""
+    if form.is_bound or form.initial.get("bandwidth_timetable"):
+        form.fields["bandwidth_timezone"].widget.attrs.pop("data-zone")
+
+
+def zone_data(form: forms.Form) -> Json:
+    """The zone of the times that were entered, as a request has it; nothing without times."""
+    read = form.cleaned_data.get
+    return {"bandwidth_timezone": read("bandwidth_timezone") or "UTC"} if read("bandwidth_timetable") else {}
+
+
 class StoredConnectionForm(ConnectionForm):
     """A connection to be stored or changed."""
 
@@ -228,9 +303,18 @@ class StoredConnectionForm(ConnectionForm):
         ),
         help_text="Of all jobs together. Many hosters allow a few only.",
     )
+    bandwidth_limit = forms.FloatField(
+        label="Bandwidth in MB/s",
+        required=False,
+        min_value=0,
+        help_text="Of all jobs together that use this connection. Heeded at once. Empty: no limit.",
+    )
+    bandwidth_timetable = TimetableField()
+    bandwidth_timezone = ZoneField()
 
     def __init__(self, *args: Any, user: User, secrets_stored: Collection[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, user=user, **kwargs)
+        keep_zone(self)
         self.fields["password"].help_text = "Stored encrypted, never shown again."
         whats = {"password": "A password", "ssh_key": "A key", "passphrase": "A passphrase"}
         self.say_held(
@@ -246,22 +330,13 @@ class StoredConnectionForm(ConnectionForm):
         number = self._text("max_connections").strip()
         if number and found["protocol"] != "local":
             found["max_connections"] = int(number) if number.isascii() and number.isdigit() else number
-        return found
+        names = ("bandwidth_limit", "bandwidth_timetable")
+        given = {name: self.cleaned_data[name] for name in names if self.cleaned_data.get(name)}
+        return found | given | zone_data(self)
 
 
-class LinesField(forms.CharField):
-    """A list of texts, one a line; blanks at the ends of a line are part of it."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(strip=False, **kwargs)
-
-    def to_python(self, value: Any) -> Any:
-        """The lines that are not empty."""
-        return [line for line in str(value or "").replace("\r", "").split("\n") if line.strip()]
-
-    def prepare_value(self, value: Any) -> Any:
-        """The text of a list to begin with, or what was typed."""
-        return "\n".join(value) if isinstance(value, list) else value
+_SILENT = ("key", "bandwidth_timezone")
+"""What says nothing by itself."""
 
 
 class OptionsForm(forms.Form):
@@ -292,7 +367,9 @@ class OptionsForm(forms.Form):
     @property
     def is_open(self) -> bool:
         """Whether something in the folded part is wrong, or not as it is without a choice."""
-        said = ((self[name].value(), field.initial) for name, field in self.fields.items() if name != "key")
+        said = (
+            (self[name].value(), field.initial) for name, field in self.fields.items() if name not in _SILENT
+        )
         return bool(self.errors) or any((value or None) != (usual or None) for value, usual in said)
 
     def patterns(self) -> list[str]:
@@ -362,6 +439,8 @@ class TransferOptionsForm(OptionsForm):
         min_value=0,
         help_text="At most so much, for a server that has visitors meanwhile. Empty: no limit.",
     )
+    bandwidth_timetable = TimetableField()
+    bandwidth_timezone = ZoneField()
     skip_large_files = forms.FloatField(
         label="Largest file in MB",
         required=False,
@@ -378,6 +457,10 @@ class TransferOptionsForm(OptionsForm):
         required=False,
         help_text="Says what would be copied; nothing is written.",
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        keep_zone(self)
 
 
 class ChangeForm(forms.Form):
@@ -396,11 +479,22 @@ class ChangeForm(forms.Form):
     bandwidth_limit = forms.FloatField(
         label="Bandwidth in MB/s", required=False, min_value=0, help_text="Heeded at once. Empty: no limit."
     )
+    bandwidth_timetable = TimetableField()
+    bandwidth_timezone = ZoneField()
 
     def __init__(self, *args: Any, names: Collection[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        keep_zone(self)
         for name in set(self.fields) - set(names):
             del self.fields[name]
+
+    @property
+    def wanted(self) -> Json:
+        """What was changed, as a request has it: what was not touched may have been changed elsewhere meanwhile."""
+        said = {name: 0 if value is None else value for name, value in self.cleaned_data.items()}
+        return {name: said[name] for name in self.changed_data if name != "bandwidth_timezone"} | (
+            zone_data(self) if "bandwidth_timezone" in self.changed_data else {}
+        )
 
 
 class RetentionForm(forms.Form):

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from rest_framework.exceptions import ValidationError
 
 from migration_app import contacts
+from migration_app.endpoints import BANDWIDTH
 from migration_app.pages.badges import title_of
 from migration_app.pages.forms import ChangeForm
 from migration_app.pages.frame import SignedRequest, page
@@ -137,7 +138,7 @@ def change(request: SignedRequest, job_id: UUID) -> HttpResponse:
     found = _job(request, job_id)
     names = ["title", "keep"]
     if found.is_active:
-        names += ["priority", "bandwidth_limit"] if "bandwidth_limit" in found.params else ["priority"]
+        names += ["priority", *(BANDWIDTH if "bandwidth_limit" in found.params else ())]
     known = {name: getattr(found, name, None) for name in names}
     known |= {name: found.params[name] or None for name in names if name in found.params}
     data = request.POST if request.method == "POST" else None
@@ -150,11 +151,8 @@ def change(request: SignedRequest, job_id: UUID) -> HttpResponse:
 
 def _is_changed(request: SignedRequest, found: Job, form: ChangeForm) -> bool:
     """Whether the job is as the form says now; what speaks against it is put into the form."""
-    # What was not touched may have been changed elsewhere meanwhile. No limit is written as 0.
-    said = {name: 0 if value is None else value for name, value in form.cleaned_data.items()}
-    wanted = {name: said[name] for name in form.changed_data}
     try:
-        changes.change(found, wanted, asker(request))
+        changes.change(found, form.wanted, asker(request))
     except ValidationError as error:
         for name, sentences in flatten(error.detail).items():
             form.add_error(name if name in form.fields else None, sentences[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from migration_app.bandwidth import limit_of
 from migration_app.cms import systems
 from migration_app.pages import wording
 from migration_app.pages.badges import Badge, badge_of, failures_of, title_of
@@ -104,6 +105,11 @@ class JobView:
         if self.percent is None:
             return ""
         return "100 %" if self.job.status == "completed" else f"{self.percent:.1f} %"
+
+    @property
+    def bandwidth(self) -> str:
+        """The limit of a transfer as a sentence; empty without one."""
+        return limit_of(self.job.params).words
 
     failure_rows = FAILURE_ROWS
 

@@ -20,7 +20,9 @@ from migration_app.pages.forms import (
     OptionsForm,
     ScanOptionsForm,
     SideForm,
+    TimetableField,
     TransferOptionsForm,
+    zone_data,
 )
 from migration_app.pages.frame import SignedRequest, page
 from migration_app.pages.prefill import first_values, keep_secrets
@@ -197,11 +199,11 @@ class JobForm:
         for name, field in self.options.fields.items():
             if isinstance(field, forms.BooleanField):
                 found[name] = bool(self.options.cleaned_data[name])
-            elif isinstance(field, forms.ChoiceField | LinesField):
+            elif isinstance(field, forms.ChoiceField | LinesField | TimetableField):
                 found[name] = self.options.cleaned_data[name]
             elif isinstance(field, forms.IntegerField):
                 found[name] = self.options.cleaned_data[name] or 0
-        return found | {self.patterns_field: self.options.patterns()}
+        return found | zone_data(self.options) | {self.patterns_field: self.options.patterns()}
 
     def _conn(self, name: str) -> Json:
         """A side as the HTTP contract has it, with the secrets that were entered before."""

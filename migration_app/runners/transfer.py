@@ -6,13 +6,13 @@ from typing import ClassVar
 from uuid import UUID
 
 from migration_app import endpoints, manifest
-from migration_app.engine.choices import MEGABYTE, Conflict
+from migration_app.bandwidth import TimetableField, ZoneField
+from migration_app.engine.choices import Conflict
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.transfer import (
     Beginning,
     Done,
     Item,
-    Pace,
     TransferBatch,
     transfer_items,
 )
@@ -23,10 +23,11 @@ from migration_app.runners.connections import Route, both_sides, side_of
 from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
 from migration_app.runners.progress import rate_of, transfer_progress
+from migration_app.runners.shares import Bandwidth
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from sessions_app.fields import MOST, Amount
-from sessions_app.models import Job, Shard
+from sessions_app.models import Shard
 from sessions_app.runners import (
     Claim,
     Json,
@@ -38,7 +39,6 @@ from sessions_app.runners import (
     log_warning,
     sum_counters,
 )
-from sessions_app.states import ShardKind, ShardState
 
 RESUME = ".venv/bin/python manage.py move --resume"
 """The command that goes on with a job, before its id."""
@@ -51,7 +51,11 @@ class TransferRunner(Runner):
     links = ("files", "report")
     leaves_traces = True
     keeps_work = True
-    changeable: ClassVar = {"bandwidth_limit": partial(Amount, min_value=0, max_value=MOST)}
+    changeable: ClassVar = {
+        "bandwidth_limit": partial(Amount, min_value=0, max_value=MOST),
+        "bandwidth_timetable": TimetableField,
+        "bandwidth_timezone": ZoneField,
+    }
 
     def prepare(self, context: ShardContext) -> None:
         """Compare source and destination; work shards are written as the comparison goes on.
@@ -81,7 +85,7 @@ class TransferRunner(Runner):
                 destination,
                 list(left.values()),
                 folders_known=known,
-                pace=pace,
+                pace=bandwidth.pace,
                 at_once=context.params["transfers"] or None,
                 partial=partial,
                 keeps=lambda: resumes and not context.is_cancelled(),
@@ -89,12 +93,12 @@ class TransferRunner(Runner):
             )
 
         at_stop: list[TransferBatch] = []
-        pace = Pace(_rate(context))
+        bandwidth = Bandwidth(context)
         context.counters["in_flight"] = sum(partial.values())
         route = Route(context, both_sides(context), copied)
         try:
             for listed in route.lists(weight=lambda batch: len(batch.done)):
-                pace.rate = _rate(context)
+                bandwidth.refresh()
                 # A shard that is stopped gets another list, an empty one, when it has been.
                 batches = [*listed, *at_stop]
                 at_stop.clear()
@@ -148,18 +152,6 @@ class TransferRunner(Runner):
     def rate(cls, progress: Json) -> float | None:
         """The speed of its progress."""
         return rate_of(progress)
-
-
-def _rate(context: ShardContext) -> float:
-    """This shard's part of the job's bandwidth, in bytes a second: as many as run now share it evenly.
-
-    The limit may have been changed since the shard began.
-    """
-    limit: float = Job.objects.values_list("params__bandwidth_limit", flat=True).get(pk=context.job_id)
-    if not limit:
-        return 0.0
-    running = Shard.objects.filter(job_id=context.job_id, kind=ShardKind.WORK, state=ShardState.RUNNING)
-    return limit * MEGABYTE / max(1, running.count())
 
 
 def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[TransferBatch]) -> None:

@@ -416,6 +416,23 @@ def test_options_reach_the_job(bare_machine, tmp_path):
     with contextlib.closing(sqlite3.connect(bare_machine.folder / "data/haulier.sqlite3")) as database:
         [row] = database.execute("SELECT params FROM sessions_app_job ORDER BY created_at DESC LIMIT 1")
     assert json.loads(row[0])["bandwidth_limit"] == 2.5
+    move(
+        bare_machine,
+        site,
+        tmp_path / "copy",
+        "--bwlimit",
+        "08:00,2 18:00,off",
+        "--bwlimit-zone",
+        "Asia/Tokyo",
+    )
+    with contextlib.closing(sqlite3.connect(bare_machine.folder / "data/haulier.sqlite3")) as database:
+        [row] = database.execute("SELECT params FROM sessions_app_job ORDER BY created_at DESC LIMIT 1")
+    params = json.loads(row[0])
+    assert (params["bandwidth_limit"], params["bandwidth_timezone"]) == (0, "Asia/Tokyo")
+    assert params["bandwidth_timetable"] == [
+        {"from": "08:00", "to": "18:00", "limit": 2.0},
+        {"from": "18:00", "to": "08:00", "limit": 0.0},
+    ]
     verified = move(bare_machine, site, tmp_path / "copy", "--verify")
     assert "All 5 files are there and equal by content" in verified.stdout
 

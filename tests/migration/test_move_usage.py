@@ -23,6 +23,8 @@ from sessions_app.models import Job, User
         ),
         (["/nowhere", "/nowhere/else", "--bwlimit", "-1"], "--bwlimit: Must not be less than 0"),
         (["/nowhere", "/nowhere/else", "--bwlimit", "nan"], "--bwlimit: "),
+        (["/nowhere", "/nowhere/else", "--bwlimit", "08:00,2 18:00"], "--bwlimit: “18:00” must be like"),
+        (["/nowhere", "/nowhere/else", "--bwlimit", "8", "--bwlimit-zone", "Mars"], "--bwlimit-zone: “Mars”"),
         (["/nowhere", "/nowhere/else", "--exclude", "x" * 10_000], "--exclude: "),
         (["/nowhere", "sftp://user:hunter2@example.org/x"], "password"),
         (["/nowhere", "sftp:///x"], "no host"),

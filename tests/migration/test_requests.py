@@ -87,6 +87,8 @@ def test_values_that_change_nothing_are_taken(post):
     [
         ({"bandwidth_limit": -0.5}, "bandwidth_limit"),
         ({"bandwidth_limit": "5"}, "bandwidth_limit"),
+        ({"bandwidth_timetable": [{"from": "8:00", "to": "18:00", "limit": 2}]}, "bandwidth_timetable"),
+        ({"bandwidth_timezone": "Mars"}, "bandwidth_timezone"),
         ({"transfers": -1}, "transfers"),
         ({"transfers": 257}, "transfers"),
         ({"transfers": 1.5}, "transfers"),

@@ -355,9 +355,41 @@ def test_name_priority_and_bandwidth_of_a_job_can_be_changed(signed_in: Client, 
     assert "<dt>Place in the queue</dt><dd>1</dd>" in shown
 
 
+def test_timetable_of_a_job_is_entered_changed_and_taken_along(signed_in: Client, tmp_path: Path) -> None:
+    zone = {"bandwidth_timezone": "Europe/Berlin"}
+    job = local_transfer(signed_in, tmp_path, bandwidth_timetable="mon-fri 08:00-18:00 2", **zone)
+    entry = {"from": "08:00", "to": "18:00", "limit": 2, "days": ["mon", "tue", "wed", "thu", "fri"]}
+    assert (job.params["bandwidth_timetable"], job.params["bandwidth_timezone"]) == ([entry], "Europe/Berlin")
+    shown = signed_in.get(f"/jobs/{job.pk}").content.decode()
+    assert "<dd>mon-fri 08:00-18:00 2 MB/s, else no limit (Europe/Berlin)</dd>" in shown
+    for page in (f"/jobs/{job.pk}/change", f"/new/transfer?from={job.pk}"):
+        form = signed_in.get(page).content.decode()
+        assert "mon-fri 08:00-18:00 2</textarea>" in form
+        # The script leaves it alone.
+        field = re.search(r'<input[^>]*bandwidth_timezone"[^>]*>', form)
+        assert field is not None
+        assert 'value="Europe/Berlin"' in field[0]
+        assert "data-zone" not in field[0]
+    text = "22:00-06:00 off\r\n06:00-22:00 1.5"
+    assert change_form(signed_in, job, bandwidth_timetable=text, **zone).status_code == 302
+    job.refresh_from_db()
+    assert job.params["bandwidth_timetable"] == [
+        {"from": "22:00", "to": "06:00", "limit": 0},
+        {"from": "06:00", "to": "22:00", "limit": 1.5},
+    ]
+    # A zone without times says nothing.
+    elsewhere = {"bandwidth_timetable": "", "bandwidth_timezone": "Asia/Tokyo"}
+    assert change_form(signed_in, job, **elsewhere).status_code == 302
+    job.refresh_from_db()
+    assert (job.params["bandwidth_timetable"], job.params["bandwidth_timezone"]) == ([], "Europe/Berlin")
+    assert "<dt>Bandwidth</dt>" not in signed_in.get(f"/jobs/{job.pk}").content.decode()
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
+        ({"bandwidth_timetable": "8-18 2"}, "“8-18 2” must be like"),
+        ({"bandwidth_timetable": "08:00-18:00 2", "bandwidth_timezone": "Mars"}, "“Mars” is no time zone"),
         ({"priority": "101"}, "less than or equal to 100"),
         ({"title": ""}, "This field is required."),
         ({"bandwidth_limit": "-1"}, "greater than or equal to 0"),

@@ -19,6 +19,7 @@ from rest_framework.exceptions import ValidationError
 from rich.console import Console
 
 from migration_app import endpoints
+from migration_app.bandwidth import timetable_of_steps
 from migration_app.host_keys import HostKeyNotTrusted, lets_in, settle_host_keys
 from migration_app.locations import BadLocation, parse_location
 from migration_app.runners.transfer import RESUME
@@ -48,7 +49,10 @@ from sessions_app.submitters import RequestMeta
 Json = dict[str, Any]
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
-FOR_NEW = ("dry_run", "exclude", "verify", "bwlimit", "source_key", "destination_key", "accept_new_host_key")
+FOR_NEW = (
+    *("dry_run", "exclude", "verify", "bwlimit", "bwlimit_zone", "source_key", "destination_key"),
+    "accept_new_host_key",
+)
 """Options that a job keeps, so that resuming it takes none of them."""
 SIDES = {"source": "source_config", "destination": "dest_config"}
 _ARGUMENTS = {
@@ -56,6 +60,8 @@ _ARGUMENTS = {
     "dest_config": "DESTINATION",
     "exclusions": "--exclude",
     "bandwidth_limit": "--bwlimit",
+    "bandwidth_timetable": "--bwlimit",
+    "bandwidth_timezone": "--bwlimit-zone",
 }
 """What a field of the request is called here."""
 
@@ -96,7 +102,14 @@ class Command(BaseCommand):
             help="Compare both sides by content afterwards, which is the default.",
         )
         new.add_argument(
-            "--bwlimit", type=float, metavar="MB/S", help="Send at most so many megabytes a second."
+            "--bwlimit",
+            metavar="LIMIT",
+            help="Send at most so many megabytes a second, or so many from a time of day on: '08:00,2 18:00,off'.",
+        )
+        new.add_argument(
+            "--bwlimit-zone",
+            metavar="ZONE",
+            help="Time zone of these times, such as Europe/Berlin; else UTC.",
         )
         for side in SIDES:
             new.add_argument(f"--{side}-key", metavar="FILE", help=f"Private key for the {side}'s address.")
@@ -162,7 +175,8 @@ class Command(BaseCommand):
             "exclusions": options["exclude"] or [],
             "verify_after_transfer": options["verify"] is not False,
             "dry_run": bool(options["dry_run"]),
-            "bandwidth_limit": options["bwlimit"],
+            **_bandwidth(options["bwlimit"]),
+            "bandwidth_timezone": options["bwlimit_zone"],
         }
         for side, field in SIDES.items():
             try:
@@ -288,6 +302,20 @@ class Command(BaseCommand):
             return FAILED
         say(f"The job is {job.status}.")
         return FAILED
+
+
+def _bandwidth(text: str | None) -> Json:
+    """The limit of a request for what was typed. Raises CommandError."""
+    if text is None:
+        return {}
+    try:
+        return {"bandwidth_limit": float(text)}
+    except ValueError:
+        pass
+    try:
+        return {"bandwidth_timetable": timetable_of_steps(text)}
+    except ValueError as error:
+        raise CommandError(f"--bwlimit: {error}", returncode=USAGE) from None
 
 
 def _pause_on_signals(worker: InlineWorker) -> None:
