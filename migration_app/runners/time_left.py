@@ -13,6 +13,8 @@ UNIT_BYTES = 64 * 1024
 _SAMPLE_S = 1.0
 _FIRST_SAMPLE_S = 0.5
 """Checkpoints are uneven within a shorter time; the first says something soon."""
+_ENOUGH_S = 1.2
+"""Nothing is said before so much was seen: not all workers may have begun."""
 _HALF_S = 60.0
 """What was so long ago counts half."""
 _DOUBT = 0.01
@@ -77,6 +79,8 @@ class Pace:
 
     def seconds_for(self, left: Amount) -> float | None:
         """How long so much takes; None where nobody can know yet."""
+        if self.t < _ENOUGH_S:
+            return None
         file, unit = self._costs()
         explained = file * self.f + unit * self.u
         if explained <= 0:
