@@ -70,6 +70,7 @@ def submit_transfer(user: User, data: Any, meta: RequestMeta) -> tuple[Job, bool
         "enable_resume": request["enable_resume"],
         **{name: request[name] for name in CHOICES},
         "method": "sftp_stream" if "sftp" in (source["protocol"], destination["protocol"]) else "local_copy",
+        "wish": request["method"],
     }
 
     def with_rows(job: Job) -> None:

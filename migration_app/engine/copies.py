@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
-from migration_app.engine.items import Item
+from migration_app.engine.items import Item, Way
 from migration_app.engine.lanes import Lane
 from migration_app.storages.base import Reader, Writer
 from migration_app.storages.errors import (
@@ -33,7 +33,17 @@ PIECES_AT_ONCE = 16
 class Copy(ABC):
     """An item under way. It ends, with `Flow.end`, when nothing that it asked for is unanswered."""
 
-    __slots__ = ("error", "flow", "is_over", "item", "lane", "refusal", "unanswered", "was_refused")
+    __slots__ = (
+        "error",
+        "flow",
+        "is_over",
+        "item",
+        "lane",
+        "refusal",
+        "unanswered",
+        "was_refused",
+        "way",
+    )
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         self.flow = flow
@@ -43,6 +53,7 @@ class Copy(ABC):
         self.refusal: AttributesRefused | None = None
         self.unanswered = 0
         self.is_over = False
+        self.way = Way.ALONE
         self.was_refused = False
         """Whether a file could not be opened, at either side."""
 
@@ -264,20 +275,20 @@ class FileCopy(_PlacedCopy):
         "_is_filling",
         "_is_measured",
         "_is_measuring",
-        "_is_ready",
-        "_reader",
         "_taken",
-        "_unsent",
-        "_writer",
+        "is_ready",
+        "reader",
+        "unsent",
         "whole",
+        "writer",
     )
 
     def __init__(self, flow: Flow, lane: Lane, item: Item) -> None:
         super().__init__(flow, lane, item)
-        self._reader: Reader | None = None
-        self._writer: Writer | None = None
+        self.reader: Reader | None = None
+        self.writer: Writer | None = None
         self._asked = item.start
-        self._unsent = item.entry.size - item.start
+        self.unsent = item.entry.size - item.start
         self._taken = item.start
         self.whole = item.start
         """So many bytes from the beginning on have been taken by the destination."""
@@ -288,30 +299,39 @@ class FileCopy(_PlacedCopy):
         self._is_filling = False
         self._is_measuring = False
         self._is_measured = False
-        self._is_ready = False
+        self.is_ready = False
 
     def begin(self) -> None:
         self.flow.bytes_in_flight += self._taken
         self.unanswered = 1
-        self.flow.source.open_reader(self.item.entry.read_path, self._reader_opened)
+        self.open_source()
         if self.error is None:
             self.unanswered += 1
             self.place()
 
+    def open_source(self) -> None:
+        """Open it for reading; `unanswered` counts this already. Calls `reader_opened`."""
+        if self.way is Way.BUNDLED:
+            self.flow.bundling.open_reader(self.item, self.reader_opened)
+        else:
+            self.flow.source.open_reader(self.item.entry.read_path, self.reader_opened)
+
     def place(self) -> None:
         destination = self.flow.destination
         open_file = destination.reopen_writer if self.item.start else destination.open_writer
+        if self.way is Way.BUNDLED:
+            open_file = self.flow.bundling.open_writer
         open_file(self.temp, self._writer_opened)
 
     # The source
 
-    def _reader_opened(self, reader: Reader | StorageError) -> None:
+    def reader_opened(self, reader: Reader | StorageError) -> None:
         self.unanswered -= 1
         if isinstance(reader, StorageError):
             self.was_refused = True
             self.fail(_unreadable(reader))
             return
-        self._reader = reader
+        self.reader = reader
         if self.error is not None:
             reader.close()
             self.wind_up()
@@ -323,10 +343,15 @@ class FileCopy(_PlacedCopy):
         """Bytes that the destination has."""
         return self._taken
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of it was asked for."""
+        return self._asked > self.item.start
+
     def fill(self) -> None:
         """Ask for as much as the window has room for."""
-        if not self._is_filling and self.error is None and self._reader is not None:
-            self._ask(self._reader)
+        if not self._is_filling and self.error is None and self.reader is not None:
+            self._ask(self.reader)
 
     def _ask(self, reader: Reader) -> None:
         size = self.item.entry.size
@@ -334,7 +359,7 @@ class FileCopy(_PlacedCopy):
         for _ in range(PIECES_AT_ONCE):
             self._pass_hole(reader)
             offset = self._asked
-            length = min(size - offset, self.flow.chunk_size)
+            length = min(size - offset, self.piece_size)
             if not length or self.error is not None or not self.lane.has_room(length):
                 break
             if self.flow.pace.wait_s():
@@ -343,16 +368,29 @@ class FileCopy(_PlacedCopy):
             self._asked += length
             self.lane.in_window += length
             self.unanswered += 1
-            reader.read(offset, length, partial(self._read, offset, length))
+            self.bring(reader, offset, length)
         self._is_filling = False
         if self.error is not None:
             return
         if self._asked < size:
             self.flow.wait_for_window(self)
-        elif not self._is_measuring:
+        elif not self._is_measuring and self.may_measure():
             self._is_measuring = True
             self.unanswered += 1
             reader.measure(self._measured)
+
+    @property
+    def piece_size(self) -> int:
+        """The most bytes of a piece."""
+        return self.flow.chunk_size
+
+    def bring(self, reader: Reader, offset: int, length: int) -> None:
+        """Get a piece to the destination; `unanswered` counts this already."""
+        reader.read(offset, length, partial(self._read, offset, length))
+
+    def may_measure(self) -> bool:
+        """Whether the source may be looked at again, when all of it was asked for: after what was asked before."""
+        return True
 
     def _pass_hole(self, reader: Reader) -> None:
         """Leave out what holds nothing; but for the last byte, which gives the new file its length."""
@@ -360,13 +398,13 @@ class FileCopy(_PlacedCopy):
         last = 0 if self.item.start else self.item.entry.size - 1
         if self._asked < last and self.flow.destination.capabilities.holes:
             begin = min(reader.next_data(self._asked), last)
-            self._unsent -= begin - self._asked
+            self.unsent -= begin - self._asked
             self._asked = begin
 
     def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
         self.unanswered -= 1
         if self.error is None and not isinstance(data, StorageError) and len(data) == length:
-            if self._is_ready:
+            if self.is_ready:
                 self._write(offset, data)
             else:
                 self._early.append((offset, data))
@@ -390,7 +428,7 @@ class FileCopy(_PlacedCopy):
             self.fail(SourceChanged("It changed after it was listed."))
         else:
             self._is_measured = True
-            self._finish_when_sent()
+            self.finish_when_sent()
 
     # The destination
 
@@ -399,28 +437,28 @@ class FileCopy(_PlacedCopy):
             self.was_refused = True
             self.not_placed(writer)
         else:
-            self._writer = writer
+            self.writer = writer
             self.placed()
 
     def go_on(self) -> None:
-        self._is_ready = True
+        self.is_ready = True
         early, self._early = self._early, []
         for offset, data in early:
             self._write(offset, data)
-        self._finish_when_sent()
+        self.finish_when_sent()
 
     def _write(self, offset: int, data: bytes) -> None:
         length = len(data)
-        if self.error is not None or self._writer is None:
+        if self.error is not None or self.writer is None:
             self.flow.leave_window(self.lane, length)
             return
-        self._unsent -= length
+        self.unsent -= length
         self.unanswered += 1
-        self._writer.write(offset, data, partial(self._written, offset, length))
-        if not self._unsent:
-            self._finish_when_sent()
+        self.writer.write(offset, data, partial(self.written, offset, length))
+        if not self.unsent:
+            self.finish_when_sent()
 
-    def _written(self, offset: int, length: int, error: StorageError | None) -> None:
+    def written(self, offset: int, length: int, error: StorageError | None) -> None:
         self.unanswered -= 1
         self._taken += length
         if error is None and self.item.entry.size >= KEEP_FROM:
@@ -437,14 +475,14 @@ class FileCopy(_PlacedCopy):
         elif self.error is not None:
             self.wind_up()
 
-    def _finish_when_sent(self) -> None:
-        writer, reader = self._writer, self._reader
-        if self._unsent or not (self._is_measured and self._is_ready) or self.error is not None:
+    def finish_when_sent(self) -> None:
+        writer, reader = self.writer, self.reader
+        if self.unsent or not (self._is_measured and self.is_ready) or self.error is not None:
             return
         if writer is None or reader is None:
             return
         reader.close()
-        self._reader = None
+        self.reader = None
         entry = self.item.entry
         self.unanswered += 1
         writer.finish(mode=entry.mode & 0o777, mtime=entry.mtime, size=entry.size, answer=self._finished)
@@ -459,16 +497,16 @@ class FileCopy(_PlacedCopy):
         elif self.error is not None:
             self.wind_up()
         else:
-            self._writer = None
+            self.writer = None
             self.publish()
 
     def let_go(self) -> None:
         is_over = self.flow.is_stopping or isinstance(self.error, ConnectionLost)
         self.is_kept = is_over and self.whole >= KEEP_FROM and self.flow.keeps()
-        if self._reader is not None:
-            self._reader.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self.reader is not None:
+            self.reader.close()
+        if self.writer is not None:
+            self.writer.close()
         for _, data in self._early:
             self.flow.leave_window(self.lane, len(data))
         self._early = []
@@ -478,6 +516,47 @@ class FileCopy(_PlacedCopy):
             self.flow.bytes_in_flight -= self._taken
             self._taken = 0
         super().wind_up()
+
+
+class DirectCopy(FileCopy):
+    """A file that the destination copies by itself, piece by piece: nobody reads it."""
+
+    __slots__ = ()
+
+    def open_source(self) -> None:
+        flow = self.flow
+        flow.destination.open_original(flow.source, self.item.entry.read_path, self.reader_opened)
+
+    def fill(self) -> None:
+        # What it is copied into must be there first.
+        if self.is_ready:
+            super().fill()
+
+    def go_on(self) -> None:
+        super().go_on()
+        self.fill()
+
+    def bring(self, reader: Reader, offset: int, length: int) -> None:
+        self.unsent -= length
+        if self.writer is None:
+            self.written(offset, length, OperationFailed("The file is closed."))
+        else:
+            self.writer.copy(reader, offset, length, partial(self._copied, offset, length))
+
+    @property
+    def piece_size(self) -> int:
+        return self.flow.direct_piece
+
+    def may_measure(self) -> bool:
+        return self.flow.destination.capabilities.in_order or not self.unanswered
+
+    def _copied(self, offset: int, length: int, error: StorageError | None) -> None:
+        if type(error) is OperationFailed and self.error is None:
+            # Perhaps it only says that it can; the file comes again, and alone.
+            self.was_refused = True
+            self.flow.copy_no_more_directly(error)
+        self.written(offset, length, error)
+        self.fill()
 
 
 def _unreadable(error: StorageError) -> StorageError:

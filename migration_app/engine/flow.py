@@ -5,8 +5,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from migration_app.engine.copies import KEEP_FROM, Copy, FileCopy, FolderCopy, LinkCopy, Refusal
-from migration_app.engine.items import Done, Item, UnderWay
+from migration_app.engine.bundling import Bundling
+from migration_app.engine.copies import KEEP_FROM, Copy, DirectCopy, FileCopy, FolderCopy, LinkCopy, Refusal
+from migration_app.engine.items import Done, Item, UnderWay, Way
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
 from migration_app.engine.pace import Pace
@@ -19,6 +20,10 @@ LARGE_AT_ONCE = 4
 LARGE_FROM = 2**20
 WINDOW = 8 * 2**20
 """Bytes that were asked for and that the destination has not taken yet."""
+DIRECT_PIECE = 4 * 2**20
+"""Of a file that the destination copies by itself; as many bytes as it can copy without anybody noticing a pause."""
+DIRECT_WINDOW = 8 * DIRECT_PIECE
+"""In place of the usual one, as none of it is in memory here."""
 SMALL_SHARE = 2 * 2**20
 """What small files have of the window while there are large ones."""
 BATCH_DONE = 500
@@ -47,6 +52,7 @@ class Flow:
         folders_known: Collection[bytes],
         pace: Pace,
         at_once: int | None,
+        ways: Collection[Way],
         keeps: Callable[[], bool],
     ) -> None:
         self.source = source
@@ -55,13 +61,17 @@ class Flow:
         self.keeps = keeps
         """Whether what is there of large files stays when the transfer stops."""
         self._chunk_size = min(source.capabilities.chunk_size, destination.capabilities.chunk_size)
+        self._is_direct = Way.DIRECT in ways and destination.copies_from(source)
         self.lost: ConnectionLost | None = None
         self.bytes_in_flight = 0
         self.current_file = b""
         self.folders = NewFolders(destination, folders_known, self.call_later)
+        bundled = items if Way.BUNDLED in ways and at_once is None and not self._is_direct else ()
+        self.bundling = Bundling(source, destination, bundled, most_bytes=self.chunk_size)
         at_once = at_once or files_at_once(source.capabilities, destination.capabilities)
-        self._small = Lane(at_once, SMALL_SHARE, WINDOW)
-        self._large = Lane(LARGE_AT_ONCE, WINDOW - SMALL_SHARE, WINDOW)
+        window = DIRECT_WINDOW if self._is_direct else WINDOW
+        self._small = Lane(at_once, SMALL_SHARE, window)
+        self._large = Lane(LARGE_AT_ONCE, window - SMALL_SHARE, window)
         self._small.other, self._large.other = self._large, self._small
         self._rounds = Rounds[Item](at_once)
         self._line_up(items)
@@ -71,6 +81,7 @@ class Flow:
         """Whether the pump is to be woken when the pace lets more through."""
         self._later: deque[Callable[[], None]] = deque()
         self._done: list[Done] = []
+        self._notes: list[str] = []
         self._pump = Pump(self._step)
 
     # For the generator
@@ -88,6 +99,11 @@ class Flow:
         """What ended since the last time."""
         done, self._done = self._done, []
         return done
+
+    def take_notes(self) -> list[str]:
+        """Why files do not go another way than alone any more, since the last time."""
+        notes, self._notes = [*self._notes, *self.bundling.take_problems()], []
+        return notes
 
     def files_under_way(self) -> list[UnderWay]:
         """A few of the files that are under way, the largest first."""
@@ -132,6 +148,7 @@ class Flow:
                 await self._pump.wait(until - time())
         finally:
             self._pump.stop()
+            self.bundling.close()
 
     @property
     def _is_over(self) -> bool:
@@ -142,6 +159,11 @@ class Flow:
         return self._small.is_over and self._large.is_over
 
     # For the copies
+
+    @property
+    def direct_piece(self) -> int:
+        """The most bytes that the destination is asked to copy by itself at once."""
+        return min(DIRECT_PIECE, self.pace.largest_piece)
 
     @property
     def chunk_size(self) -> int:
@@ -155,7 +177,11 @@ class Flow:
 
     def wait_for_window(self, copy: FileCopy) -> None:
         """Call `copy.fill` when it is its turn and there is room."""
-        copy.lane.hungry.append(copy)
+        if copy.way is Way.BUNDLED and copy.has_begun:
+            # What is asked of it stays in the window until it is whole: no other one may begin before.
+            copy.lane.hungry.appendleft(copy)
+        else:
+            copy.lane.hungry.append(copy)
         self._pump.schedule()
 
     def leave_window(self, lane: Lane, size: int) -> None:
@@ -163,6 +189,14 @@ class Flow:
         lane.in_window -= size
         if lane.hungry:
             self._pump.schedule()
+
+    def copy_no_more_directly(self, error: StorageError) -> None:
+        """The destination could not copy by itself."""
+        if self._is_direct:
+            self._is_direct = False
+            self._notes.append(
+                f"Files go through this machine from here on. The server did not copy them itself: {error}"
+            )
 
     def lose(self, error: ConnectionLost) -> None:
         """One of the connections is gone: nothing more can be done."""
@@ -173,6 +207,7 @@ class Flow:
         """A copy is over and has nothing open any more."""
         lane = copy.lane
         lane.under_way.discard(copy)
+        lane.bundled -= copy.way is Way.BUNDLED
         if isinstance(copy, FileCopy) and copy.is_kept:
             self._kept[copy.item.number] = copy.whole
         # What came to its end while all is stopped is done; what was given up is not.
@@ -182,7 +217,9 @@ class Flow:
             size = item.entry.size if item.entry.kind is Kind.FILE and error is None else 0
             resumed = item.start if error is None else 0
             tries = 1 + (self._rounds.tries[item] if self._rounds.tries else 0)
-            self._done.append(Done(item.number, item.entry.path, size, error, resumed, copy.refusal, tries))
+            self._done.append(
+                Done(item.number, item.entry.path, size, error, resumed, copy.refusal, tries, copy.way)
+            )
         if len(self._done) >= BATCH_DONE or lane.is_over:
             self._pump.wake()
         self._pump.schedule()
@@ -250,11 +287,27 @@ class Flow:
         self._pump.schedule()
 
     def _start_next(self, lane: Lane) -> bool:
-        if not lane.items or len(lane.under_way) >= lane.at_once:
+        if not lane.items:
             return False
-        item = lane.items.popleft()
-        copy = _COPIES[item.entry.kind](self, lane, item)
+        item = lane.items[0]
+        way = self._way(item)
+        is_bundled = way is Way.BUNDLED
+        most, under_way = (self.bundling.at_once, lane.bundled) if is_bundled else (lane.at_once, lane.alone)
+        if under_way >= most:
+            return False
+        lane.items.popleft()
+        copy = (DirectCopy if way is Way.DIRECT else _COPIES[item.entry.kind])(self, lane, item)
+        copy.way = way
+        lane.bundled += is_bundled
         lane.under_way.add(copy)
         self.current_file = item.entry.path
         copy.start()
         return True
+
+    def _way(self, item: Item) -> Way:
+        # What failed before goes alone, so that it fails for its own reason.
+        if item.entry.kind is not Kind.FILE or item in self._rounds.tries:
+            return Way.ALONE
+        if self._is_direct:
+            return Way.DIRECT
+        return Way.BUNDLED if self.bundling.takes(item) else Way.ALONE

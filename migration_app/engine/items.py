@@ -1,9 +1,21 @@
 """What is to be copied, and how it ended."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from migration_app.storages.base import Entry
 from migration_app.storages.errors import AttributesRefused, StorageError
+
+
+class Way(StrEnum):
+    """How something is copied."""
+
+    ALONE = "alone"
+    """By itself, through this machine."""
+    BUNDLED = "bundled"
+    """With others, at one side at least."""
+    DIRECT = "direct"
+    """By the destination, which has the source too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class Done:
     refusal: AttributesRefused | None = None
     """Why its mode and mtime could not be set, though it is in place."""
     tries: int = 1
+    way: Way = Way.ALONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 class Lane:
     """Items of one sort, of which some are under way, and its part of the window."""
 
-    __slots__ = ("at_once", "hungry", "in_window", "items", "other", "share", "under_way", "window")
+    __slots__ = (
+        "at_once",
+        "bundled",
+        "hungry",
+        "in_window",
+        "items",
+        "other",
+        "share",
+        "under_way",
+        "window",
+    )
 
     def __init__(self, at_once: int, share: int, window: int) -> None:
         self.at_once = at_once
@@ -23,9 +33,16 @@ class Lane:
         self.other: Lane | None = None
         self.items: deque[Item] = deque()
         self.under_way: set[Copy] = set()
+        self.bundled = 0
+        """How many of them go in bundles."""
         self.hungry: deque[FileCopy] = deque()
         """Files that wait for room in the window."""
         self.in_window = 0
+
+    @property
+    def alone(self) -> int:
+        """How many of them go alone, not in bundles."""
+        return len(self.under_way) - self.bundled
 
     @property
     def is_over(self) -> bool:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from migration_app.engine.beginnings import Beginning, prove_beginnings
 from migration_app.engine.flow import Flow
-from migration_app.engine.items import Done, Item, UnderWay
+from migration_app.engine.items import Done, Item, UnderWay, Way
 from migration_app.engine.pace import Pace
 from migration_app.storages.base import Storage
 
-__all__ = ["Beginning", "Done", "Item", "Pace", "TransferBatch", "transfer_items"]
+__all__ = ["Beginning", "Done", "Item", "Pace", "TransferBatch", "Way", "transfer_items"]
 
 BATCH_S = 0.2
 
@@ -26,6 +26,8 @@ class TransferBatch:
     """Some of the files that are under way."""
     partial: dict[int, int] = field(default_factory=dict)
     """How much is there of large files that are not finished, by number: to go on there, give it to the next call."""
+    notes: list[str] = field(default_factory=list)
+    """Why files do not go another way than alone any more, in sentences."""
     beginnings: list[Beginning] = field(default_factory=list)
     """What was found of files that were given as partial."""
 
@@ -38,6 +40,7 @@ async def transfer_items(
     folders_known: Collection[bytes] = (),
     pace: Pace | None = None,
     at_once: int | None = None,
+    ways: Collection[Way] = tuple(Way),
     partial: Mapping[int, int] | None = None,
     keeps: Callable[[], bool] = lambda: False,
     on_stop: Callable[[TransferBatch], None] = lambda _: None,
@@ -46,7 +49,8 @@ async def transfer_items(
 
     Folders above an item are made where they are not in `folders_known` (paths that are folders at the destination
     already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
-    under way; None: as many as keep both sides busy. A file in `partial`, of which so many bytes are there already,
+    under way; None: as many as keep both sides busy. Of `ways` other than alone, those are taken that both sides
+    make possible. A file in `partial`, of which so many bytes are there already,
     goes on after them when they are proved to be the source's. `keeps` is asked at the end whether what is there of
     large files is to stay.
     When it is stopped, what ended meanwhile goes to `on_stop`, as nobody takes another batch.
@@ -66,6 +70,7 @@ async def transfer_items(
         folders_known=folders_known,
         pace=pace or Pace(),
         at_once=at_once,
+        ways=ways,
         keeps=keeps,
     )
     is_over = False
@@ -82,4 +87,11 @@ async def transfer_items(
 
 
 def _batch(flow: Flow, done: list[Done]) -> TransferBatch:
-    return TransferBatch(done, flow.bytes_in_flight, flow.current_file, flow.files_under_way(), flow.partial)
+    return TransferBatch(
+        done,
+        flow.bytes_in_flight,
+        flow.current_file,
+        flow.files_under_way(),
+        flow.partial,
+        flow.take_notes(),
+    )

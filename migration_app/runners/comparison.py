@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain
 
 from migration_app import endpoints, manifest
+from migration_app.engine.bundling import find_way
 from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.links import Way
@@ -14,7 +15,7 @@ from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, both_sides
-from migration_app.runners.outcome import MOST_LISTED
+from migration_app.runners.outcome import MOST_LISTED, ways_of
 from migration_app.runners.shards import Cutter
 from migration_app.storages.base import Entry, Kind, Storage
 from migration_app.storages.errors import NotFound
@@ -92,6 +93,8 @@ def compare(context: ShardContext, cut: Cut) -> None:
     choices = replace(choices, by_size=by_size)
 
     async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
+        if is_dry:
+            context.counters[await find_way(source, destination, ways_of(context.params))] = 1
         root = await source.root_entry()
         there = await _root_of(destination)
         if there is None and not is_dry:

@@ -1,17 +1,23 @@
 """How a transfer ended, summed up from the manifest."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from migration_app import manifest
+from migration_app.engine.items import Way
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence
 from migration_app.paths import text_shown
 from sessions_app.models import Job
 from sessions_app.runners import Json, Outcome, ShardContext, sum_counters
 
 MOST_LISTED = 100
+LOCAL_COPY = "local_copy"
+METHODS = {Way.DIRECT: "server_copy", Way.BUNDLED: "tar_stream"}
+"""What the result calls a way other than alone that files took."""
+_WISHES = {"sftp_stream": (Way.ALONE,), "tar_stream": (Way.ALONE, Way.BUNDLED)}
 
 
 def transfer_outcome(context: ShardContext, verification: Json | None) -> Outcome:
@@ -82,7 +88,7 @@ def _result(context: ShardContext) -> Json:
         "skipped_files": [text_shown(path) for path in left],
         "failed_files": [failure["path"] for failure in failures],
         "failures": failures,
-        "method": context.params["method"],
+        "method": _method(context.params["method"], counters),
         "bytes_resumed": counters.get("resumed", 0),
         "resumed_files": _resumed(job),
     }
@@ -99,6 +105,18 @@ def _sums(job_id: UUID) -> dict[str, int]:
         failed=Count("pk", filter=Q(state=EntryState.FAILED)),
     )
     return found | {"bytes": int(found["bytes"])}
+
+
+def ways_of(params: Json) -> tuple[Way, ...]:
+    """The ways that are tried: all, unless somebody wished for a method."""
+    return _WISHES.get(params.get("wish", ""), tuple(Way))
+
+
+def _method(usual: str, counters: Mapping[str, int]) -> str:
+    """The way that files took, at least the small ones; on one machine it has one name whatever copies them."""
+    if usual == LOCAL_COPY:
+        return usual
+    return next((name for way, name in METHODS.items() if counters.get(way)), usual)
 
 
 def _resumed(job: Job) -> list[Json]:

@@ -21,7 +21,7 @@ from migration_app.paths import path_shown
 from migration_app.runners.comparison import Cut, compare
 from migration_app.runners.connections import Route, both_sides, side_of
 from migration_app.runners.leftovers import remove_temp_files
-from migration_app.runners.outcome import dry_run_outcome, transfer_outcome
+from migration_app.runners.outcome import dry_run_outcome, transfer_outcome, ways_of
 from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shares import Bandwidth
 from migration_app.runners.verification import verify
@@ -87,6 +87,7 @@ class TransferRunner(Runner):
                 folders_known=known,
                 pace=bandwidth.pace,
                 at_once=context.params["transfers"] or None,
+                ways=ways_of(context.params),
                 partial=partial,
                 keeps=lambda: resumes and not context.is_cancelled(),
                 on_stop=at_stop.append,
@@ -171,12 +172,14 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
         if one.refusal is not None:
             counters["refusals"] = counters.get("refusals", 0) + 1
         if is_file:
+            counters[one.way] = counters.get(one.way, 0) + 1
             counters["files"] = counters.get("files", 0) + 1
             counters["bytes"] = counters.get("bytes", 0) + one.bytes
             counters["resumed"] = counters.get("resumed", 0) + one.resumed
     counters["in_flight"] = batches[-1].bytes_in_flight
     beginnings = [beginning for batch in batches for beginning in batch.beginnings]
     failures = _failures(done)
+    notes = [log_warning(note) for batch in batches for note in batch.notes]
     current: Json = {
         "path": path_shown(batches[-1].current_file),
         "shard": context.number,
@@ -191,7 +194,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
     context.checkpoint(
         cursor={str(number): size for number, size in batches[-1].partial.items()},
         current=current,
-        events=[*map(_resumption, beginnings), *failures],
+        events=[*map(_resumption, beginnings), *notes, *failures],
         write=partial(manifest.mark, context.job_id, outcomes) if outcomes else None,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, TypeVar
 
-from migration_app.storages.errors import PermissionDenied, StorageError
+from migration_app.storages.errors import OperationFailed, PermissionDenied, StorageError
 
 Path = bytes
 """Relative to the storage's root, components joined by `/`; `b""` is the root itself."""
@@ -151,8 +151,10 @@ class Capabilities:
     """The most bytes of one read or write."""
     files_at_once: int = 64
     """How many small files under way keep it busy."""
-    most_files: int = 256
+    most_files: int = 1000
     """How many may be."""
+    in_order: bool = False
+    """Whether what was asked for first is done first, so that nothing has to be waited for."""
     atomic_rename: bool = True
     """Whether a rename replaces what is there in one step."""
     link_times: bool = True
@@ -196,6 +198,10 @@ class Writer(ABC):
     def write(self, offset: int, data: bytes, answer: Answer[None]) -> None:
         """Write at most `chunk_size` bytes."""
 
+    def copy(self, reader: Reader, offset: int, length: int, answer: Answer[None]) -> None:
+        """Write what another file of the same storage holds there; `reader` is from `Storage.open_original`."""
+        answer(OperationFailed("This storage does not copy files by itself."))
+
     @abstractmethod
     def finish(self, *, mode: int, mtime: int, size: int, answer: Answer[None]) -> None:
         """Set mode (its low 9 bits) and mtime, flush a file of `FLUSH_FROM` bytes or more to disk, close it.
@@ -207,6 +213,41 @@ class Writer(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give up and let go of the file; harmless when repeated."""
+
+
+class Bundles(ABC):
+    """Small files that go many at a time, while something makes that possible. It may end early, and whoever asked is
+    told so with OperationFailed."""
+
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether files can be asked for now."""
+
+    @property
+    @abstractmethod
+    def problem(self) -> str:
+        """Why this is of no use any more, as the end of a sentence; empty while it is."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ask for nothing more; what is unanswered is answered soon."""
+
+
+class BundledReaders(Bundles):
+    """Files to be read whole."""
+
+    @abstractmethod
+    def open_reader(self, path: Path, size: int, answer: Answer[Reader]) -> None:
+        """As `Storage.open_reader`, for a file of which the size is known."""
+
+
+class BundledWriters(Bundles):
+    """Files to be written whole; each is answered when its bundle is there."""
+
+    @abstractmethod
+    def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
+        """As `Storage.open_writer`, into a folder that is there; what speaks against it is told at the end."""
 
 
 FLUSH_FROM = 8 * 2**20
@@ -262,6 +303,26 @@ class Storage(ABC):
     async def beginning_digest_there(self, path: Path, length: int) -> bytes | None:
         """SHA-256 of a file's first `length` bytes, or of all if there are fewer, worked out where it is; None where
         it has to be read. Raises ConnectionLost."""
+        return None
+
+    def copies_from(self, source: "Storage") -> bool:
+        """Whether it can copy files of `source` by itself, as both are the same server or machine."""
+        return False
+
+    def open_original(self, source: "Storage", path: Path, answer: Answer[Reader]) -> None:
+        """Open a file of such a source, to be copied by this storage's writers."""
+        source.open_reader(path, answer)
+
+    async def can_bundle(self) -> bool:
+        """Whether it has what bundles take; asks the server."""
+        return False
+
+    def bundled_readers(self) -> BundledReaders | None:
+        """Begin to make it possible to read small files in bundles; None where it never is."""
+        return None
+
+    def bundled_writers(self) -> BundledWriters | None:
+        """The same for writing them."""
         return None
 
     @abstractmethod

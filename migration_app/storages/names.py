@@ -45,3 +45,9 @@ def shown(text: bytes | str) -> str:
         text = text.decode("utf-8", "backslashreplace")
     clean = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
     return clean if len(clean) <= _LONGEST_SHOWN else clean[:_LONGEST_SHOWN] + "…"
+
+
+def readable(said: str) -> str:
+    """A server's words, fit for a message: printable characters only, at most 200."""
+    cleaned = "".join(character if character.isprintable() else " " for character in said)
+    return " ".join(cleaned.split())[:200].rstrip(".")

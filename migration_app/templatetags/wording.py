@@ -55,6 +55,20 @@ _STAGES = {
 }
 
 
+_METHODS = {
+    "local_copy": "By this machine, from folder to folder",
+    "server_copy": "By the server itself, from folder to folder",
+    "sftp_stream": "SFTP, many files at a time",
+    "tar_stream": "Small files in streams of tar, large ones over SFTP",
+}
+
+
+@register.filter
+def method(name: str) -> str:
+    """The way that a transfer took, for people."""
+    return _METHODS.get(name, name)
+
+
 @register.filter
 def stage(name: str) -> str:
     """A stage of a probe for people."""

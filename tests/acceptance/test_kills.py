@@ -20,7 +20,7 @@ from tests.trees import differences
 
 CHECKPOINT_FILES = 1000
 """The most files of a shard between two checkpoints."""
-FILES_IN_FLIGHT = 256
+FILES_IN_FLIGHT = 600
 
 
 @pytest.fixture

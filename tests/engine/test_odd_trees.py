@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from migration_app.engine import bundling
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.plan import Action, compare_trees
 from migration_app.engine.transfer import transfer_items
@@ -18,12 +19,14 @@ from migration_app.storages.base import Kind, Reader, Writer, ask
 from tests.engine.trees import (
     EVERYTHING,
     Opener,
+    bundled,
     connected,
     copy,
     entries_of,
     errors,
     items_of,
     local,
+    other_sftp,
     seen,
     sftp,
 )
@@ -31,16 +34,33 @@ from tests.servers.openssh import OpenSshServer
 from tests.storages.places import finish
 
 pytestmark = pytest.mark.slow
-ROUTES = ["local to sftp", "sftp to local", "local to local", "sftp to sftp"]
+ROUTES = [
+    "local to sftp",
+    "sftp to local",
+    "local to local",
+    "sftp to sftp",
+    "sftp to other sftp",
+    "local to bundles",
+    "bundles to local",
+    "bundles to bundles",
+]
 LONG_AGO = 1_500_000_000
 PATH_MAX = 4096
 """Of a path in one call, on Linux."""
 
 
 @pytest.fixture(params=ROUTES)
-def route(request: pytest.FixtureRequest, openssh: OpenSshServer) -> tuple[Opener, Opener]:
+def route(
+    request: pytest.FixtureRequest, openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Opener, Opener]:
     """How to open source and destination."""
-    openers = {"local": local, "sftp": sftp(openssh)}
+    monkeypatch.setattr(bundling, "WORTH_FROM", 1)
+    openers = {
+        "local": local,
+        "sftp": sftp(openssh),
+        "other sftp": other_sftp(openssh),
+        "bundles": bundled(openssh),
+    }
     source, _, destination = str(request.param).partition(" to ")
     return openers[source], openers[destination]
 

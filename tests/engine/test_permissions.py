@@ -9,22 +9,33 @@ from pathlib import Path
 
 import pytest
 
+from migration_app.engine import bundling
 from migration_app.engine.choices import Choices, Conflict
 from tests.engine.sites import BIG, files_in, make_site, moved
-from tests.engine.trees import LONG_AGO, Opener, local, seen, sftp
+from tests.engine.trees import LONG_AGO, Opener, bundled, local, seen, sftp
 from tests.servers.accounts import Account
 from tests.servers.openssh import OpenSshServer
 
 pytestmark = pytest.mark.slow
 DENIED = "Permission denied."
-ROUTES = ["local to local", "local to sftp", "sftp to local"]
+ROUTES = ["local to local", "local to sftp", "sftp to local", "local to bundles", "bundles to local"]
 Route = tuple[Opener, Opener]
 
 
 @pytest.fixture(params=ROUTES)
-def route(request: pytest.FixtureRequest, openssh: OpenSshServer, account: Account) -> Route:
+def route(
+    request: pytest.FixtureRequest,
+    openssh: OpenSshServer,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Route:
     """How to open source and destination, as the account."""
-    openers = {"local": local, "sftp": sftp(openssh, account.name)}
+    monkeypatch.setattr(bundling, "WORTH_FROM", 1)
+    openers = {
+        "local": local,
+        "sftp": sftp(openssh, account.name),
+        "bundles": bundled(openssh, account.name),
+    }
     source, _, destination = str(request.param).partition(" to ")
     return openers[source], openers[destination]
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from migration_app.engine import bundling
 from migration_app.engine.transfer import transfer_items
 from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
 from tests.engine.trees import (
     Opener,
+    bundled,
     collect,
     connected,
     copy,
@@ -19,18 +21,36 @@ from tests.engine.trees import (
     items_of,
     local,
     make_tree,
+    other_sftp,
     seen,
     sftp,
 )
 from tests.servers.openssh import OpenSshServer
 
-ROUTES = ["local to local", "local to sftp", "sftp to local", "sftp to sftp"]
+ROUTES = [
+    "local to local",
+    "local to sftp",
+    "sftp to local",
+    "sftp to sftp",
+    "sftp to other sftp",
+    "local to bundles",
+    "bundles to local",
+    "bundles to bundles",
+]
 
 
 @pytest.fixture(params=ROUTES)
-def route(request: pytest.FixtureRequest, openssh: OpenSshServer) -> tuple[Opener, Opener]:
+def route(
+    request: pytest.FixtureRequest, openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Opener, Opener]:
     """How to open source and destination."""
-    openers = {"local": local, "sftp": sftp(openssh)}
+    monkeypatch.setattr(bundling, "WORTH_FROM", 1)
+    openers = {
+        "local": local,
+        "sftp": sftp(openssh),
+        "other sftp": other_sftp(openssh),
+        "bundles": bundled(openssh),
+    }
     source, _, destination = str(request.param).partition(" to ")
     return openers[source], openers[destination]
 
@@ -136,7 +156,8 @@ def test_stopped_or_fenced_off_transfer_writes_nothing_more(
     async def go() -> None:
         async with connected(source, destination):
             batches = transfer_items(source, destination, items_of(await entries_of(source)))
-            await anext(batches)
+            while not (await anext(batches)).done:
+                pass
             if is_stopped:
                 await batches.aclose()
             else:

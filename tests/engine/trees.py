@@ -1,9 +1,11 @@
 """Trees and storages of the engine's tests."""
 
+import asyncio
 import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,9 +13,10 @@ from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_folder_attributes
 from migration_app.engine.scan import scan_tree
 from migration_app.engine.transfer import Done, Item, transfer_items
-from migration_app.storages.base import Address, Entry, Kind, Storage
+from migration_app.storages.base import Address, BundledReaders, BundledWriters, Entry, Kind, Storage
 from migration_app.storages.local import LocalStorage
 from migration_app.storages.registry import open_storage
+from migration_app.storages.sftp.storage import SftpStorage
 from tests.servers.openssh import OpenSshServer
 
 EVERYTHING = parse_filter([], include_hidden=True)
@@ -44,6 +47,40 @@ def sftp(server: OpenSshServer, username: str = "") -> Opener:
         ssh_key=server.private_key,
     )
     return lambda root: open_storage(address, os.fsencode(root), guard=is_allowed)
+
+
+def other_sftp(server: OpenSshServer) -> Opener:
+    """As `sftp`, and taken for another server: it copies nothing from that one by itself."""
+    address = replace(sftp(server)(Path("/")).address, forbidden=("nothing",))
+    return lambda root: open_storage(address, os.fsencode(root), guard=is_allowed)
+
+
+class InBundles(SftpStorage):
+    """Packs and unpacks all small files of a transfer, from the first one on."""
+
+    async def connect(self) -> None:
+        """See Storage."""
+        await super().connect()
+        self.writers, self.readers = super().bundled_writers(), super().bundled_readers()
+        assert self.writers is not None
+        assert self.readers is not None
+        async with asyncio.timeout(20):
+            while not (self.writers.is_ready and self.readers.is_ready):  # noqa: ASYNC110 - they tell nobody
+                await asyncio.sleep(0.01)
+
+    def bundled_writers(self) -> BundledWriters | None:
+        """See Storage."""
+        return self.writers
+
+    def bundled_readers(self) -> BundledReaders | None:
+        """See Storage."""
+        return self.readers
+
+
+def bundled(server: OpenSshServer, username: str = "") -> Opener:
+    """As `sftp`; `bundling.WORTH_FROM` has to be 1."""
+    address = sftp(server, username)(Path("/")).address
+    return lambda root: InBundles(address, os.fsencode(root), guard=is_allowed)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from tests.killtest.watcher import Arrival
 ENDINGS = ("complete", "failed", "cancelled")
 CHECKPOINT_FILES = 1000
 """The most files of a shard between two checkpoints."""
-FILES_IN_FLIGHT = 256
+FILES_IN_FLIGHT = 600
 _SHOWN = 5
 
 

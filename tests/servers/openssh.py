@@ -33,7 +33,8 @@ class OpenSshServer:
 
     `has_shell=False` gives nothing but `internal-sftp`, as many hosts do. `sftp_options` go to `internal-sftp`:
     `-R` serves read-only, `-P posix-rename,…` forbids operations and hides their extensions. `config` are further
-    lines of sshd_config, `port` is one that is free, else it takes any.
+    lines of sshd_config, `port` is one that is free, else it takes any. `programs` is a folder whose programs commands
+    find before all others.
     """
 
     host = "127.0.0.1"
@@ -46,6 +47,8 @@ class OpenSshServer:
         sftp_options: Sequence[str] = (),
         config: Sequence[str] = (),
         port: int = 0,
+        most_sessions: int = 1000,
+        programs: Path | None = None,
     ) -> None:
         self.username = pwd.getpwuid(os.geteuid()).pw_name
         self.port = port
@@ -56,7 +59,13 @@ class OpenSshServer:
         self._has_shell = has_shell
         self._host_key_types = host_key_types
         self._sftp = " ".join(("internal-sftp", *sftp_options))
-        self._config = config
+        self._config = list(config)
+        self._most_sessions = most_sessions
+        if programs is not None:
+            cases = f'internal-sftp*) exec {_sftp_server()};; *) eval "$SSH_ORIGINAL_COMMAND";;'
+            self._config.append(
+                f'ForceCommand PATH={programs}:$PATH; case "$SSH_ORIGINAL_COMMAND" in {cases} esac'
+            )
         self._process: subprocess.Popen[bytes] | None = None
         # Below /tmp, not in a folder of pytest's: another user must be able to reach the authorized keys.
         self.folder = Path(tempfile.mkdtemp(prefix="haulier-sshd-"))
@@ -165,7 +174,7 @@ class OpenSshServer:
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",
             "MaxStartups 1000",
-            "MaxSessions 1000",
+            f"MaxSessions {self._most_sessions}",
             "MaxAuthTries 20",
             "PrintMotd no",
             # At the first level bash would read the .bashrc of whoever runs the tests, which may do anything: pyenv's
@@ -223,7 +232,7 @@ class LoggingServer(OpenSshServer):
 
     def __init__(self, *, has_shell: bool = False) -> None:
         self._operations = Path(tempfile.mkdtemp(prefix="haulier-operations-"))
-        program = next(path for path in _SFTP_SERVERS if Path(path).exists())
+        program = _sftp_server()
         # Named after the client's port, the second word of SSH_CONNECTION.
         serve = f"set -- $SSH_CONNECTION; exec {program} -e -l INFO 2>>{self._operations}/$2"
         if has_shell:
@@ -238,6 +247,10 @@ class LoggingServer(OpenSshServer):
     def stop(self) -> None:
         super().stop()
         shutil.rmtree(self._operations, ignore_errors=True)
+
+
+def _sftp_server() -> str:
+    return next(path for path in _SFTP_SERVERS if Path(path).exists())
 
 
 def _program() -> str:

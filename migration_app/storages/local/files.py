@@ -196,6 +196,21 @@ class LocalReader(LocalFile, Reader):
         else:
             answer(data)
 
+    def copy_to(self, descriptor: int, offset: int, length: int) -> StorageError | None:
+        """Let the system copy a piece to the same place of another file; why it did not, if so."""
+        if (error := self._state()) is not None:
+            return error
+        try:
+            while length:
+                copied = os.copy_file_range(self._descriptor, descriptor, length, offset, offset)
+                if not copied:
+                    return SourceChanged("It became shorter while it was read.")
+                offset, length = offset + copied, length - copied
+        except OSError as failure:
+            # Not between all file systems (copy_file_range(2)).
+            return translate(failure)
+        return None
+
     def measure(self, answer: Answer[tuple[int, int]]) -> None:
         if (error := self._state()) is not None:
             answer(error)
@@ -230,6 +245,13 @@ class LocalWriter(LocalFile, Writer):
                     written += os.pwrite(self._descriptor, data[written:], offset + written)
             except OSError as failure:
                 error = translate(failure)
+        self._error = self._error or error
+        answer(error)
+
+    def copy(self, reader: Reader, offset: int, length: int, answer: Answer[None]) -> None:
+        error = self._storage.refusal() or self._state()
+        if error is None and isinstance(reader, LocalReader):
+            error = reader.copy_to(self._descriptor, offset, length)
         self._error = self._error or error
         answer(error)
 

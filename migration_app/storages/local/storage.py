@@ -57,6 +57,10 @@ class LocalStorage(Storage):
     _is_open = False
     _reason = "The local storage is closed."
 
+    def copies_from(self, source: Storage) -> bool:
+        """See Storage."""
+        return isinstance(source, LocalStorage) and hasattr(os, "copy_file_range")
+
     @property
     def is_connected(self) -> bool:
         return self._is_open

@@ -17,12 +17,12 @@ from migration_app.storages.errors import (
     HungUp,
     StorageError,
 )
-from migration_app.storages.names import shown
+from migration_app.storages.names import readable, shown
 from migration_app.storages.sftp.guarded_socket import GuardedSocket, connect_socket
 from migration_app.storages.sftp.identity import Identity, identity_of
 from migration_app.storages.sftp.opening import opening
 from migration_app.storages.sftp.packets import MalformedPacket
-from migration_app.storages.sftp.wire import SftpWire, readable
+from migration_app.storages.sftp.wire import SftpWire
 
 DEFAULT_PORT = 22
 CHANNEL_WINDOW = 16 * 1024 * 1024

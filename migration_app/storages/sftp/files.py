@@ -15,6 +15,7 @@ from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
+COPY_DATA = b"copy-data"
 Explain = Callable[[StorageError, Callable[[StorageError], None]], None]
 """Finds out what is behind an error, and gives that or the error itself."""
 Look = Callable[[Callable[[Attributes | StorageError], None]], None]
@@ -26,7 +27,8 @@ class SftpReader(Reader):
 
     def __init__(self, wire: SftpWire, handle: bytes) -> None:
         self._wire = wire
-        self._handle = packets.text(handle)
+        self.handle = packets.text(handle)
+        """As a field of a packet."""
         self._is_open = True
 
     def read(self, offset: int, size: int, answer: Answer[bytes]) -> None:
@@ -53,7 +55,7 @@ class SftpReader(Reader):
             else:
                 answer(wrong_answer(kind, data, error))
 
-        self._wire.request(packets.READ, self._handle + struct.pack(">QI", offset, size), done)
+        self._wire.request(packets.READ, self.handle + struct.pack(">QI", offset, size), done)
 
     def measure(self, answer: Answer[tuple[int, int]]) -> None:
         """See Reader."""
@@ -69,7 +71,7 @@ class SftpReader(Reader):
                 answer((found.size, found.mtime))
 
         if self._is_open:
-            self._wire.request(packets.FSTAT, self._handle, done)
+            self._wire.request(packets.FSTAT, self.handle, done)
         else:
             answer(OperationFailed("The file is closed."))
 
@@ -77,7 +79,7 @@ class SftpReader(Reader):
         """See Reader."""
         if self._is_open:
             self._is_open = False
-            self._wire.command(packets.CLOSE, self._handle, lambda _: None)
+            self._wire.command(packets.CLOSE, self.handle, lambda _: None)
 
 
 class SftpWriter(Writer):
@@ -100,6 +102,11 @@ class SftpWriter(Writer):
 
     def write(self, offset: int, data: bytes, answer: Answer[None]) -> None:
         """See Writer."""
+        header = self._handle + struct.pack(">QI", offset, len(data))
+        self._send(packets.WRITE, header + data, answer)
+
+    def _send(self, kind: int, body: bytes, answer: Answer[None]) -> None:
+        """Ask for something that gives the file more of its contents."""
 
         def answered(error: StorageError | None) -> None:
             if error is None or self._error is not None:
@@ -117,8 +124,18 @@ class SftpWriter(Writer):
             answer(OperationFailed("The file is closed."))
             return
         self._unanswered += 1
-        header = self._handle + struct.pack(">QI", offset, len(data))
-        self._wire.command(packets.WRITE, header + data, answered)
+        self._wire.command(kind, body, answered)
+
+    def copy(self, reader: Reader, offset: int, length: int, answer: Answer[None]) -> None:
+        """See Writer: `copy-data`, which OpenSSH has since 9.0 (draft-ietf-secsh-filexfer-extensions-00, 7)."""
+        if not isinstance(reader, SftpReader):
+            answer(OperationFailed("The file is not on this server."))
+            return
+        place = struct.pack(">Q", offset)
+        body = (
+            packets.text(COPY_DATA) + reader.handle + place + struct.pack(">Q", length) + self._handle + place
+        )
+        self._send(packets.EXTENDED, body, answer)
 
     def finish(self, *, mode: int, mtime: int, size: int, answer: Answer[None]) -> None:
         """See Writer."""

@@ -4,7 +4,7 @@ import asyncio
 import stat
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -12,6 +12,8 @@ from migration_app.storages.base import (
     OWNER_WRITES,
     Address,
     Answer,
+    BundledReaders,
+    BundledWriters,
     Capabilities,
     Entry,
     Features,
@@ -33,17 +35,21 @@ from migration_app.storages.errors import (
     NotFound,
     OperationFailed,
     PermissionDenied,
+    SourceChanged,
     StorageError,
 )
 from migration_app.storages.names import path_refusal, shown
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import has_shell, open_wire
 from migration_app.storages.sftp.digests import digest_beginning_by_command, digest_by_command
-from migration_app.storages.sftp.files import SftpReader, SftpWriter
+from migration_app.storages.sftp.files import COPY_DATA, SftpReader, SftpWriter
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
+from migration_app.storages.sftp.tar_channel import has_gnu_tar
+from migration_app.storages.sftp.tar_readers import TarReaders
+from migration_app.storages.sftp.tar_writers import TarWriters
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
 
 NEAR_FILES = 64
@@ -74,6 +80,7 @@ class SftpStorage(Storage):
         self._connection: asyncssh.SSHClientConnection | None = None
         self._wire: SftpWire | None = None
         self._may_have_shell = True
+        self._may_bundle = True
         self._is_openssh = False
         self._real_roots: dict[bytes, bytes] = {}
         """What the server calls roots that it was asked about."""
@@ -101,6 +108,7 @@ class SftpStorage(Storage):
             most_files=min(
                 FAR_FILES, max(1, self._wire.most_handles // 2) if self._wire.most_handles else NEAR_FILES
             ),
+            in_order=self._is_openssh,
             atomic_rename=b"posix-rename@openssh.com" in extensions,
             link_times=b"lsetstat@openssh.com" in extensions,
             # What stands before a store of objects may wait for every byte, in its order; OpenSSH has real files.
@@ -146,6 +154,59 @@ class SftpStorage(Storage):
             if self._connection.is_closed():
                 raise ConnectionLost("The connection broke while the server hashed a file.") from error
             return None
+
+    def copies_from(self, source: Storage) -> bool:
+        """See Storage."""
+        is_same = isinstance(source, SftpStorage) and source.address == self.address
+        return is_same and self._wire is not None and COPY_DATA in self._wire.extensions
+
+    def open_original(self, source: Storage, path: Path, answer: Answer[Reader]) -> None:
+        """See Storage: opened on this one's connection, as handles are good for one alone."""
+        if isinstance(source, SftpStorage) and (name := source._name(path, answer)) is not None:
+            self._open_to_read(name, answer)
+
+    async def can_bundle(self) -> bool:
+        """See Storage."""
+        return self._connection is not None and await has_gnu_tar(self._connection)
+
+    def bundled_readers(self) -> BundledReaders | None:
+        """See Storage."""
+        if self._connection is None or not self._may_bundle:
+            return None
+        return TarReaders(
+            *self._of_bundles(self._connection),
+            open_reader=self.open_reader,
+            measure=self._measure,
+        )
+
+    def bundled_writers(self) -> BundledWriters | None:
+        """See Storage."""
+        if self._connection is None or not self._may_bundle:
+            return None
+        return TarWriters(*self._of_bundles(self._connection))
+
+    def _of_bundles(self, connection: asyncssh.SSHClientConnection) -> tuple[Any, ...]:
+        return connection, self.root, lambda: self.guard(), self._loss, self._bundle_no_more  # noqa: PLW0108
+
+    def _bundle_no_more(self) -> None:
+        self._may_bundle = False
+
+    def _loss(self) -> StorageError | None:
+        return self._wire.error if self._wire is not None else None
+
+    def _measure(self, path: Path, answer: Answer[tuple[int, int]]) -> None:
+        def looked(found: Attributes | StorageError) -> None:
+            if isinstance(found, StorageError):
+                answer(found)
+            elif found.size is None or found.mtime is None:
+                answer(OperationFailed("The server does not tell size and time of a file."))
+            elif found.file_type not in (None, stat.S_IFREG):
+                answer(SourceChanged("It is no file any more."))
+            else:
+                answer((found.size, found.mtime))
+
+        if (name := self._name(path, answer)) is not None:
+            self._look(name, looked)
 
     async def close(self) -> None:
         """See Storage."""
@@ -285,16 +346,18 @@ class SftpStorage(Storage):
 
     def open_reader(self, path: Path, answer: Answer[Reader]) -> None:
         """See Storage."""
+        if (name := self._name(path, answer)) is not None:
+            self._open_to_read(name, answer)
 
+    def _open_to_read(self, name: bytes, answer: Answer[Reader]) -> None:
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             if kind == packets.HANDLE and self._wire is not None:
                 answer(SftpReader(self._wire, Cursor(data).text()))
             else:
                 answer(wrong_answer(kind, data, error))
 
-        if (name := self._name(path, answer)) is not None:
-            flags = packets.number(packets.READ_FLAG) + packets.attributes()
-            self._request(packets.OPEN, name + flags, done)
+        flags = packets.number(packets.READ_FLAG) + packets.attributes()
+        self._request(packets.OPEN, name + flags, done)
 
     def open_writer(self, path: Path, answer: Answer[Writer]) -> None:
         """See Storage."""

@@ -25,7 +25,9 @@ from migration_app.storages.errors import (
     StorageError,
     Unavailable,
 )
+from migration_app.storages.names import readable
 from migration_app.storages.sftp import packets
+from migration_app.storages.sftp.outlet import Outlet
 from migration_app.storages.sftp.packets import Cursor, MalformedPacket
 
 LONGEST_PACKET = 1024 * 1024
@@ -34,8 +36,6 @@ SMALL_DATA = 32 * 1024
 """What every version 3 server takes in one READ or WRITE (draft, section 3)."""
 LEAST_DATA = 1024
 MOST_DATA = 255 * 1024
-SLICE = 256 * 1024
-"""What is handed to the channel at once, so that it can say early that it has enough."""
 ANSWER_PACKETS = frozenset(
     (packets.STATUS, packets.HANDLE, packets.DATA, packets.NAME, packets.ATTRS, packets.EXTENDED_REPLY)
 )
@@ -49,7 +49,6 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
     """One SFTP channel."""
 
     def __init__(self, guard: Guard) -> None:
-        self.guard = guard
         self.extensions: dict[bytes, bytes] = {}
         self.longest_read = SMALL_DATA
         self.longest_write = SMALL_DATA
@@ -62,10 +61,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._callbacks: dict[int, Callback] = {}
         self._next_id = 0
-        self._out: list[bytes] = []
-        self._is_flush_due = False
+        self._outlet = Outlet(guard, self.fail)
         self._buffer = bytearray()
-        self._is_paused = False
         self._version: asyncio.Future[None] = self._loop.create_future()
         self._heard_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
@@ -75,8 +72,7 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
 
         Raises ConnectFailed, MalformedPacket.
         """
-        self._out.append(struct.pack(">IBI", 5, packets.INIT, packets.SFTP_VERSION))
-        self._schedule_flush()
+        self._outlet.put(struct.pack(">IBI", 5, packets.INIT, packets.SFTP_VERSION))
         await self._version
         if b"limits@openssh.com" in self.extensions:
             await self._ask_limits()
@@ -107,9 +103,7 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             self._heard_at = self._loop.time()
         self._next_id = request_id = (self._next_id + 1) & 0xFFFFFFFF
         self._callbacks[request_id] = callback
-        self._out.append(struct.pack(">IBI", len(body) + 5, kind, request_id))
-        self._out.append(body)
-        self._schedule_flush()
+        self._outlet.put(struct.pack(">IBI", len(body) + 5, kind, request_id), body)
 
     def command(self, kind: int, body: bytes, answered: Callable[[StorageError | None], None]) -> None:
         """Send a request whose answer is a STATUS."""
@@ -119,32 +113,6 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
 
         self.request(kind, body, done)
 
-    def _schedule_flush(self) -> None:
-        if not self._is_flush_due:
-            self._is_flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._is_flush_due = False
-        if not self._out or self._channel is None or self.error is not None or self._is_paused:
-            return
-        if not self.guard():
-            self.fail(ConnectionLost("The lease is over."))
-            return
-        out, end = self._out, 0
-        try:
-            # What the channel has no room for stays here, where the guard is asked again before it leaves.
-            while end < len(out) and not self._is_paused:
-                start, size = end, 0
-                while end < len(out) and size < SLICE:
-                    size += len(out[end])
-                    end += 1
-                self._channel.write(b"".join(out[start:end]))
-        except (OSError, asyncssh.Error) as error:
-            self.fail(ConnectionLost(f"The connection broke: {readable(str(error))}."))
-            return
-        del out[:end]
-
     def fail(self, error: StorageError) -> None:
         """Answer everything that is under way, and all that comes, with an error; drop the connection."""
         if self.error is not None:
@@ -152,7 +120,7 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         self.error = error
         # One that said something else, as a shell does that talks, will say it again.
         failed = ConnectFailed if self._buffer else HungUp
-        self._out.clear()
+        self._outlet.clear()
         self._buffer.clear()
         if self._watch is not None:
             self._watch.cancel()
@@ -190,16 +158,16 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
     def connection_made(self, chan: "asyncssh.SSHClientChannel[bytes]") -> None:
         """The channel is there."""
         self._channel = chan
+        self._outlet.attach(chan)
         self._check_silence()
 
     def pause_writing(self) -> None:
         """The channel has enough: the server, or the way to it, is slow."""
-        self._is_paused = True
+        self._outlet.pause()
 
     def resume_writing(self) -> None:
         """The channel has room again."""
-        self._is_paused = False
-        self._schedule_flush()
+        self._outlet.resume()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Bytes of the server: one or more packets, or a part of one."""
@@ -302,9 +270,3 @@ def wrong_answer(kind: int, data: bytes, error: StorageError | None) -> StorageE
     """Why an answer is not what was asked for."""
     found = error or status_error(kind, data)
     return found or OperationFailed("The server gave an answer of the wrong kind.")
-
-
-def readable(said: str) -> str:
-    """A server's words, fit for a message: printable characters only, at most 200."""
-    cleaned = "".join(character if character.isprintable() else " " for character in said)
-    return " ".join(cleaned.split())[:200].rstrip(".")
