@@ -50,13 +50,23 @@ class Step:
     """Which of those that are there, from 0 to 1."""
 
 
+class Way(StrEnum):
+    """From where to where the tree goes, and whether its servers give a shell, for tar and to hash contents."""
+
+    UP = "up, SFTP alone"
+    UP_SHELL = "up, shell"
+    DOWN = "down, SFTP alone"
+    DOWN_SHELL = "down, shell"
+    RELAY = "from server to server"
+    WITHIN = "within a server"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A round."""
 
     mode: Mode
-    has_shell: bool
-    """Whether the server gives a shell, where contents can be hashed."""
+    way: Way
     steps: tuple[Step, ...]
 
     @property
@@ -69,7 +79,7 @@ def plan_round(seed: int, number: int) -> Plan:
     """The plan of a round, always the same for the same seed and number."""
     draw = random.Random(f"{seed}/{number}")
     mode = draw.choice((Mode.PLAIN, Mode.PLAIN, Mode.PAUSED, Mode.CANCELLED, Mode.RETRIED))
-    has_shell = draw.random() < 0.5
+    way = draw.choice(list(Way))
     kinds: list[Kind] = []
     wanted = draw.randint(LEAST_KILLS, MOST_KILLS)
     while sum(kind in KILLS for kind in kinds) < wanted:
@@ -83,7 +93,7 @@ def plan_round(seed: int, number: int) -> Plan:
     if mode is Mode.CANCELLED:
         kinds.insert(draw.randint(1, len(kinds)), Kind.CANCEL)
     steps = [Step(kind, _gap(draw, is_first=not index), draw.random()) for index, kind in enumerate(kinds)]
-    return Plan(mode, has_shell, tuple(steps))
+    return Plan(mode, way, tuple(steps))
 
 
 def _gap(draw: random.Random, *, is_first: bool) -> float:

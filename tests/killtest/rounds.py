@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 
 from tests.killtest import invariants
 from tests.killtest.invariants import Again, Blow, ShardOf
 from tests.killtest.listener import Listener
-from tests.killtest.plan import KILLS, Kind, Mode, Plan, Step, plan_round
+from tests.killtest.plan import KILLS, Kind, Mode, Plan, Step, Way, plan_round
 from tests.killtest.rows import Rows
 from tests.killtest.trees import Tree, make_tree
 from tests.killtest.watcher import TreeWatcher, bytes_written, written_under_final_names
@@ -64,6 +64,17 @@ class Round:
     violations: list[str] = field(default_factory=list)
 
 
+_SIDES: dict[Way, tuple[bool | None, bool | None]] = {
+    Way.UP: (None, False),
+    Way.UP_SHELL: (None, True),
+    Way.DOWN: (False, None),
+    Way.DOWN_SHELL: (True, None),
+    Way.RELAY: (False, True),
+    Way.WITHIN: (True, True),
+}
+"""Source and destination: whether that server gives a shell; None: a folder of this machine."""
+
+
 class Arena:
     """The product and two servers, on which one round follows the other."""
 
@@ -97,13 +108,14 @@ class _Play:
     def __init__(self, arena: Arena, found: Round, key: str) -> None:
         self._product, self._rows, self._tree = arena.product, arena.rows, arena.tree
         self._arena, self._found, self._key = arena, found, key
-        self._host = arena.servers[found.plan.has_shell]
+        self._source, self._destination = _SIDES[found.plan.way]
+        self._hosts = [arena.servers[side] for side in {self._source, self._destination} if side is not None]
         self._copy = arena.folder / f"copy {found.number}"
         self._blows: list[Blow] = []
         self._waiting: list[threading.Thread] = []
         """For those that are to go on again, or to be gone."""
         self._printed_from = len(self._product.printed())
-        self._told_before = self._host.operations()
+        self._told_before = self._operations()
         self._jobs: list[str] = []
 
     def run(self) -> None:
@@ -153,15 +165,8 @@ class _Play:
 
     def _submit(self) -> str:
         body = {
-            "source_config": {"protocol": "local", "root_path": str(self._tree.root)},
-            "dest_config": {
-                "protocol": "sftp",
-                "host": self._host.host,
-                "port": self._host.port,
-                "username": self._host.username,
-                "ssh_key": self._host.private_key,
-                "root_path": str(self._copy),
-            },
+            "source_config": self._side(self._source, self._tree.root),
+            "dest_config": self._side(self._destination, self._copy),
             "bandwidth_limit": LIMIT_MB_PER_S,
         }
         key = {"Idempotency-Key": f"{self._key}/{len(self._jobs)}"}
@@ -169,6 +174,19 @@ class _Play:
         assert answer.status in (200, 202), answer
         self._jobs.append(str(answer.body["id"]))
         return self._jobs[-1]
+
+    def _side(self, has_shell: bool | None, root: Path) -> dict[str, Any]:
+        if has_shell is None:
+            return {"protocol": "local", "root_path": str(root)}
+        host = self._arena.servers[has_shell]
+        return {
+            "protocol": "sftp",
+            "host": host.host,
+            "port": host.port,
+            "username": host.username,
+            "ssh_key": host.private_key,
+            "root_path": str(root),
+        }
 
     def _ask(self, job: str, what: str, wanted: tuple[str, ...]) -> None:
         """Ask for a move; somebody may have asked before the line broke, or the job may have ended before."""
@@ -262,7 +280,7 @@ class _Play:
         if step.kind is Kind.SUPERVISOR:
             self._kill_supervisor()
         elif step.kind is Kind.SSHD:
-            pid = _choose(lambda: self._host.session_pids, step.pick)
+            pid = _choose(lambda: [pid for host in self._hosts for pid in host.session_pids], step.pick)
             if pid is None:
                 return
             with self._blow(step.kind), contextlib.suppress(psutil.NoSuchProcess):
@@ -387,8 +405,11 @@ class _Play:
             for ago in ago_s
         ]
 
+    def _operations(self) -> dict[int, str]:
+        return {port: told for host in self._hosts for port, told in host.operations().items()}
+
     def _check_operations(self) -> list[str]:
-        told = self._host.operations().items()
+        told = self._operations().items()
         log = "".join(text[len(self._told_before.get(port, "")) :] for port, text in told)
         named = written_under_final_names(log)
         for path, size in bytes_written(log).items():
