@@ -22,6 +22,8 @@ class Pace:
         self._clock = clock
         self._filled_at = clock()
         self._bytes = 0.0
+        self._held_s = 0.0
+        self._held_since: float | None = None
 
     @property
     def largest_piece(self) -> int:
@@ -32,11 +34,23 @@ class Pace:
         """Seconds until something may be asked for; 0 when it may now."""
         rate, now = self.rate, self._clock()
         passed_s, self._filled_at = now - self._filled_at, now
-        if not rate:
-            self._bytes = 0.0
-            return 0.0
-        self._bytes = min(self._bytes + rate * passed_s, rate * BURST_S)
-        return max(0.0, -self._bytes / rate)
+        self._bytes = min(self._bytes + rate * passed_s, rate * BURST_S) if rate else 0.0
+        wait_s = max(0.0, -self._bytes / rate) if rate else 0.0
+        if wait_s and self._held_since is None:
+            self._held_since = now
+        elif not wait_s and self._held_since is not None:
+            self._held_s += now - self._held_since
+            self._held_since = None
+        return wait_s
+
+    def take_held_s(self) -> float:
+        """For how long somebody had to wait since the last time that this was asked."""
+        now, held_s = self._clock(), self._held_s
+        self._held_s = 0.0
+        if self._held_since is not None:
+            held_s += now - self._held_since
+            self._held_since = now
+        return held_s
 
     def take(self, size: int) -> None:
         """Note that so much was asked for."""

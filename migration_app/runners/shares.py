@@ -27,6 +27,10 @@ STALE_S = 2.0
 """Who has not said anything for so long does not take part any more: his worker died, or he waits for a server."""
 IS_ALL = 0.95
 """Who used so much of what he was given would take more."""
+IS_HELD = 0.5
+"""Who had to wait for so much of the time would, too, however little he used."""
+LOOK_S = 0.25
+"""What was used in a shorter time says nothing."""
 GROWTH = 1.25
 START = 0.05
 """Of an even share: what one who uses less is given at least, so that he can begin to use more."""
@@ -34,23 +38,36 @@ LEAST = 1.0
 """Bytes a second of one for whom nothing is left just now."""
 
 
-def share(shares: Shares, who: str, *, limit: float, used: float | None, given: float, now: float) -> float:
-    """Put down what one used, in bytes a second (None: he has just come), and give him what he may use from now on.
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one used of what he was given, in bytes a second, and the part of the time for which he had to wait."""
 
-    `given` is what he was given before. Those who use less than an even share leave the rest to the others; nobody is
+    used: float
+    given: float
+    held: float = 0.0
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether he would have taken more."""
+        return self.used >= IS_ALL * self.given or self.held >= IS_HELD
+
+
+def share(shares: Shares, who: str, *, limit: float, use: Use | None, now: float) -> float:
+    """Put down what one used (None: he has just come), and give him what he may use from now on, in bytes a second.
+    Those who use less than an even share leave the rest to the others; nobody is
     given what another one still counts as his, so that the sum never gets above the limit.
     """
     for other in [other for other, (_, _, at) in shares.items() if not 0 <= now - at < STALE_S]:
         del shares[other]
     shares.pop(who, None)
     even = limit / (len(shares) + 1)
-    wants_more = used is None or used >= IS_ALL * given
     level = _level(limit, [rate for rate, more, _ in shares.values() if not more], len(shares) + 1)
-    if used is not None and not wants_more:
-        found = min(level, GROWTH * used + START * even)
-        shares[who] = (min(used, found), False, now)
-        return max(found, LEAST)
     left = limit - sum(rate for rate, _, _ in shares.values())
+    if use is not None and not use.wants_more:
+        # What nobody else counts as his is free, too: another limit may hold him back just now.
+        found = min(level, max(GROWTH * use.used + START * even, left))
+        shares[who] = (min(use.used, found), False, now)
+        return max(found, LEAST)
     found = max(LEAST, min(level, left))
     shares[who] = (found, True, now)
     return found
@@ -83,15 +100,18 @@ class Bandwidth:
 
     def refresh(self) -> None:
         """Set the pace to what is left for this shard by limits, times of day and others as they are now."""
-        taken, now = self.pace.taken, time.monotonic()
-        used = (taken - self._taken) / max(1e-3, now - self._looked_at)
+        now = time.monotonic()
+        passed_s = max(1e-3, now - self._looked_at)
+        if self._given and passed_s < LOOK_S:
+            return
+        taken = self.pace.taken
+        used, held = (taken - self._taken) / passed_s, self.pace.take_held_s() / passed_s
         self._taken, self._looked_at = taken, now
         instant = timezone.now()
         limits = {key: limit.at(instant) for key, limit in self._limits()}
         given: dict[str, float] = {}
         for key in sorted(key for key, limit in limits.items() if limit):
-            before = self._given.get(key, 0.0)
-            given[key] = self._share(key, limits[key], used if key in self._given else None, before)
+            given[key] = self._share(key, limits[key], self._use(key, used, held))
         for key in self._given.keys() - given.keys():
             self._give_back(key)
         self._given = given
@@ -108,10 +128,17 @@ class Bandwidth:
         for number, options in stored:
             yield f"connection {number}", limit_of(options)
 
-    def _share(self, key: str, limit: float, used: float | None, given: float) -> float:
+    def _use(self, key: str, used: float, held: float) -> Use | None:
+        if key not in self._given:
+            return None
+        # Who waits does so for the smallest of his limits, and would not take more of the others.
+        is_smallest = self._given[key] <= min(self._given.values())
+        return Use(used, self._given[key], held if is_smallest else 0.0)
+
+    def _share(self, key: str, limit: float, use: Use | None) -> float:
         with transaction.atomic():
             row, now = _locked(key)
-            found = share(row.shares, self._who, limit=limit, used=used, given=given, now=now)
+            found = share(row.shares, self._who, limit=limit, use=use, now=now)
             row.save()
         return found
 

@@ -107,3 +107,18 @@ def test_no_more_files_are_open_than_may_be_under_way(at_once: int) -> None:
     asyncio.run(go())
     assert (source.most_open, destination.most_open) == (at_once, at_once)
     assert destination.nodes == source.nodes
+
+
+def test_time_for_which_somebody_waits_is_counted_once() -> None:
+    clock = Clock()
+    pace = Pace(1000, clock=clock)
+    pace.take(500)
+    assert pace.wait_s() > 0
+    clock.now += 0.3
+    assert pace.wait_s() > 0
+    assert pace.take_held_s() == pytest.approx(0.3)
+    clock.now += 0.4
+    assert pace.wait_s() == 0
+    clock.now += 5
+    assert pace.take_held_s() == pytest.approx(0.4)
+    assert pace.take_held_s() == 0

@@ -14,7 +14,7 @@ from migration_app.bandwidth import (
     timetable_of_text,
     timetable_text,
 )
-from migration_app.runners.shares import STALE_S, Shares, share
+from migration_app.runners.shares import STALE_S, Shares, Use, share
 
 MB = 10**6
 DAY = {"from": "08:00", "to": "18:00", "limit": 2}
@@ -179,9 +179,8 @@ class Sharers:
         for _ in range(int(seconds * 2)):
             for who in self.could_use:
                 self.now += 0.5 / len(self.could_use)
-                used = self.using(who) if who in self.given else None
-                given = self.given.get(who, 0.0)
-                self.given[who] = share(self.shares, who, limit=limit, used=used, given=given, now=self.now)
+                use = Use(self.using(who), self.given[who]) if who in self.given else None
+                self.given[who] = share(self.shares, who, limit=limit, use=use, now=self.now)
                 found.append(sum(map(self.using, self.could_use)))
         return found
 
@@ -228,3 +227,9 @@ def test_one_who_used_little_grows_to_an_even_share() -> None:
     them.could_use["other"] = 1000
     them.sums(100, seconds=3)
     assert them.using("other") == pytest.approx(50, rel=0.01)
+
+
+def test_one_who_had_to_wait_gets_an_even_share_however_little_he_used() -> None:
+    shares: Shares = {"other": (50.0, True, 1000.0)}
+    assert share(shares, "late", limit=100, use=Use(0.0, 1.0, held=0.9), now=1000.0) == 50
+    assert share(shares, "idle", limit=100, use=Use(0.0, 1.0, held=0.1), now=1000.0) < 5
