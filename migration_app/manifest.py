@@ -41,7 +41,7 @@ _COLUMNS = (
         "state",
         "error",
     ),
-    *("attempts", "evidence"),
+    *("is_settled", "attempts", "evidence"),
 )
 
 
@@ -56,6 +56,8 @@ class Row:
     error: str = ""
     place: bytes = b""
     """Of a file: its path at the destination where that is another one."""
+    is_settled: bool = False
+    """Of a folder: as in `ManifestEntry`."""
 
 
 def rows_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
@@ -102,6 +104,7 @@ def _values(row: Row) -> tuple[Any, ...]:
         row.action.value,
         row.state.value,
         row.error,
+        row.is_settled,
     )
 
 
@@ -115,6 +118,16 @@ def mark(job_id: UUID, outcomes: Iterable[tuple[int, str, int]]) -> None:
             (EntryState.FAILED.value if error else EntryState.DONE.value, error, tries, job_key, number)
             for number, error, tries in outcomes
         ],
+    )
+
+
+def unsettle(job_id: UUID, folders: Iterable[bytes]) -> None:
+    """Note that something is put into folders: they need their mode and mtime at the end."""
+    job_key = _job_key(job_id)
+    _execute_for_each(
+        f"UPDATE {_TABLE} SET is_settled = %s "  # noqa: S608 - no value in it
+        "WHERE job_id = %s AND path_hash = %s AND path = %s AND is_settled = %s",
+        [(False, job_key, path_hash(folder), path_text(folder), True) for folder in folders],
     )
 
 
@@ -276,11 +289,12 @@ def existing_folders(job_id: UUID, paths: Iterable[bytes]) -> set[bytes]:
 
 
 def folders_backwards(job_id: UUID, *, only_new: bool = False) -> Iterator[list[ManifestEntry]]:
-    """Folders that are in place, in batches, each after all folders that it holds.
+    """Folders that are in place and not settled, in batches, each after all folders that it holds.
 
     `only_new`: those that the job has made, or has to have opened for their owner before it could fill them.
     """
     rows = rows_of(job_id).filter(kind=EntryKind.FOLDER, state__in=(EntryState.SKIPPED, EntryState.DONE))
+    rows = rows.filter(is_settled=False)
     if only_new:
         rows = rows.annotate(own=F("mode").bitand(OWNER_WRITES))
         rows = rows.filter(Q(state=EntryState.DONE) | Q(own__lt=OWNER_WRITES))

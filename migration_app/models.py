@@ -189,6 +189,9 @@ class ManifestEntry(models.Model):
     """Of what was reached through a followed link: its path at the source on a way without links; as `path_text`."""
     action = models.CharField(max_length=8, choices=EntryAction)
     state = models.CharField(max_length=8, choices=EntryState)
+    is_settled = models.BooleanField(default=False)
+    """Of a folder that was at the destination: its mode and mtime there were what they should be, and nothing is put
+    into it, so it is left alone at the end."""
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.TextField(blank=True)
     evidence = models.CharField(max_length=16, blank=True, choices=Evidence)

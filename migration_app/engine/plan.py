@@ -34,6 +34,8 @@ class Step:
     reason: str = ""
     place: bytes = b""
     """Its path at the destination where that is another one."""
+    is_settled: bool = False
+    """Of a folder that is there: it has the mode and mtime that it is to have, as long as nothing is put into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class PlanBatch:
     excluded_count: int = 0
     excluded_size: int = 0
     frontier: list[OpenFolder] = field(default_factory=list)
+    existing: set[bytes] = field(default_factory=set)
+    """Folders whose entries are in `steps` and that are at the destination: what is put into them changes them."""
 
 
 async def compare_trees(
@@ -109,6 +113,8 @@ async def compare_trees(
         comparison = _Comparison(folder, there, destination.capabilities, choices, names)
         steps = [comparison.step(entry) for entry in entries]
         batch.steps += steps
+        if folder.exists_at_destination:
+            batch.existing.add(folder.path)
         inside = [_open_folder(folder, step) for step in steps if is_folder(step.entry)]
         walk.visited(folder, inside, len(steps))
 
@@ -213,7 +219,7 @@ class _Comparison:
         if there is not None and (reason := _conflict_of_kinds(entry.kind, there.kind)):
             return Step(entry, Action.CONFLICT, reason)
         if there is not None and self._is_same(entry, there):
-            return Step(self._choices.as_it_stays(entry, there), Action.SKIP)
+            return step_of_same(entry, there, self._choices, self._limits)
         if reason := self._choices.reason_to_leave(entry):
             return Step(entry, Action.SKIP, reason)
         if there is None:
@@ -248,15 +254,31 @@ class _Comparison:
             return False
         if entry.kind is Kind.LINK:
             return entry.target == there.target
-        wanted = min(max(entry.mtime, self._limits.earliest_mtime), self._limits.latest_mtime)
         if entry.kind is Kind.FOLDER:
             return True
         if entry.size != there.size or self._choices.by_size:
             return entry.size == there.size
-        # A mode that was tightened at the source must not stay open at the destination.
-        is_mode_kept = (entry.mode ^ there.mode) & 0o777 == 0
-        # A second file with another mode would help nobody.
-        return wanted == there.mtime and (is_mode_kept or self._choices.conflict is Conflict.RENAME)
+        # A mode that was tightened at the source must not stay open at the destination; but a second file with another
+        # mode would help nobody.
+        is_mode_kept = _is_same_mode(entry, there) or self._choices.conflict is Conflict.RENAME
+        return is_mode_kept and _is_same_time(entry, there, self._limits)
+
+
+def step_of_same(entry: Entry, there: Entry, choices: Choices, limits: Capabilities) -> Step:
+    """What to do with what is the same at the destination: nothing, or a folder gets its mode and mtime at the end."""
+    entry = choices.as_it_stays(entry, there)
+    is_folder = entry.kind is Kind.FOLDER
+    is_settled = is_folder and _is_same_mode(entry, there) and _is_same_time(entry, there, limits)
+    return Step(entry, Action.SKIP, is_settled=is_settled)
+
+
+def _is_same_mode(entry: Entry, there: Entry) -> bool:
+    return (entry.mode ^ there.mode) & 0o777 == 0
+
+
+def _is_same_time(entry: Entry, there: Entry, limits: Capabilities) -> bool:
+    """Whether an mtime is that of the source, as near as the destination can hold it."""
+    return min(max(entry.mtime, limits.earliest_mtime), limits.latest_mtime) == there.mtime
 
 
 def _conflict_of_kinds(wanted: Kind, there: Kind) -> str:

@@ -1,6 +1,6 @@
 """Compares source and destination into the manifest, and cuts the work into shards."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -10,7 +10,7 @@ from migration_app.engine.bundling import find_way
 from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.links import Way
-from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees
+from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees, step_of_same
 from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_shown, path_text
@@ -103,7 +103,7 @@ def compare(context: ShardContext, cut: Cut) -> None:
             if there is None:
                 yield Step(root, Action.CREATE)
             else:
-                yield Step(choices.as_it_stays(root, there), Action.SKIP)
+                yield step_of_same(root, there, choices, destination.capabilities)
         async for batch in compare_trees(
             source,
             destination,
@@ -194,6 +194,8 @@ class _Comparison:
         """Of a later run: whether a row is of a failure that is looked at again."""
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
+        self._changed: set[bytes] = set()
+        """Folders into which something is put."""
         self._events: list[NewEvent] = []
         self._last_error = ""
 
@@ -210,11 +212,12 @@ class _Comparison:
         for item in items:
             if isinstance(item, Step):
                 state = EntryState.SKIPPED if item.action is Action.SKIP else EntryState.DONE
-                self._rows.append(Row(0, item.entry, EntryAction(item.action.value), state))
+                action = EntryAction(item.action.value)
+                self._rows.append(Row(0, item.entry, action, state, is_settled=item.is_settled))
                 cut.has_root = True
                 continue
             for step in self._new(item.steps):
-                self._take(step)
+                self._take(step, item.existing)
             for path, error in item.unreadable:
                 if not path:
                     raise JobFailed(str(error))
@@ -228,6 +231,8 @@ class _Comparison:
 
         def write() -> None:
             manifest.add(context.job_id, self._rows)
+            # With the rows of what is put into them: from then on any worker may do that.
+            manifest.unsettle(context.job_id, self._changed)
             unknown = manifest.fail_paths(context.job_id, unreadable, first=cut.first)
             manifest.add(
                 context.job_id,
@@ -269,7 +274,7 @@ class _Comparison:
                 is_same = step.action is Action.SKIP and not step.reason
                 yield replace(step, action=Action.UPDATE) if is_wrong and is_same else step
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step, existing: Collection[bytes]) -> None:
         cut, entry = self._cut, step.entry
         state = EntryState.PENDING
         if step.action is Action.SKIP:
@@ -286,8 +291,13 @@ class _Comparison:
             state = EntryState.FAILED
             self._tell(entry.path, step.reason)
         action = EntryAction(step.action.value)
-        self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place))
+        # What an earlier run left in a folder may yet be removed from it.
+        is_settled = step.is_settled and not cut.first
+        self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place, is_settled))
         if state is EntryState.PENDING:
+            folder = entry.path.rpartition(b"/")[0]
+            if folder in existing:
+                self._changed.add(folder)
             size = entry.size if entry.kind is Kind.FILE else 0
             if entry.kind is Kind.FILE:
                 self._add("total_files", 1)

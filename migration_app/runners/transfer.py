@@ -223,7 +223,10 @@ def _failures(done: list[Done]) -> list[NewEvent]:
 
 
 def _finish_folders(context: ShardContext) -> str:
-    """Set modes and mtimes of folders; gives why that of the root was refused, if it was."""
+    """Set modes and mtimes of folders; gives why that of the root was refused, if it was.
+
+    Those that are settled are left alone. Where all are, nothing connects.
+    """
     of_root = ""
     # What exists is left alone then, a folder's mode and time too: it gets its own back where it was opened up.
     only_new = context.params["conflict"] == Conflict.SKIP

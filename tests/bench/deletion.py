@@ -18,9 +18,9 @@ LONGEST_S = 7200.0
 _FILL = f"""
 WITH RECURSIVE counted(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM counted WHERE n < {ROWS_A_JOB})
 INSERT INTO migration_app_manifestentry (job_id, number, path, path_hash, kind, size, mtime, mode, target, real_path,
-                                         "action", state, attempts, error, evidence)
+                                         "action", state, attempts, error, evidence, is_settled)
 SELECT id, n, 'wp-content/uploads/2026/' || (n / 10) || '/picture-' || n || '.webp', random(), 'file', 20480,
-       1790000000, 33188, '', '', 'create', 'done', 1, '', ''
+       1790000000, 33188, '', '', 'create', 'done', 1, '', '', false
 FROM sessions_app_job CROSS JOIN counted
 """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from migration_app.engine.choices import Choices, Conflict
 from migration_app.engine.filters import Filter, parse_filter
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, compare_trees
 from migration_app.storages.base import Capabilities, Kind, Storage
@@ -93,6 +94,42 @@ def test_mtime_that_the_destination_cannot_hold_is_compared_as_it_holds_it() -> 
         destination.add(name, b"1", mtime=there)
     actions = {path: action for path, (action, _) in plan(source, destination).items()}
     assert actions == {b"early": Action.SKIP, b"late": Action.SKIP, b"wrong": Action.UPDATE}
+
+
+def test_folder_is_settled_where_mode_and_mtime_are_as_the_destination_can_hold_them() -> None:
+    source, destination = both()
+    destination.capabilities = Capabilities(earliest_mtime=0, latest_mtime=2**32 - 1)
+    for name, mtime, mode, there_mtime, there_mode in (
+        (b"same", MTIME, 0o755, MTIME, 0o40755),
+        (b"early", -5, 0o755, 0, 0o755),
+        (b"time", MTIME, 0o755, MTIME + 1, 0o755),
+        (b"mode", MTIME, 0o750, MTIME, 0o755),
+    ):
+        source.add(name, kind=Kind.FOLDER, mtime=mtime, mode=mode)
+        destination.add(name, kind=Kind.FOLDER, mtime=there_mtime, mode=there_mode)
+    source.add(b"new", kind=Kind.FOLDER)
+    source.add(b"same/file", b"1")
+    source.add(b"new/file", b"1")
+    source.add(b"kept", b"1")
+    destination.add(b"kept", b"1")
+    batches = asyncio.run(compared(source, destination))
+    steps = [step for batch in batches for step in batch.steps]
+    assert {step.entry.path for step in steps if step.is_settled} == {b"same", b"early"}
+    existing = {path for batch in batches for path in batch.existing}
+    assert existing == {b"", b"same", b"early", b"time", b"mode"}
+
+
+def test_folder_that_keeps_its_own_mode_and_mtime_is_settled() -> None:
+    source, destination = both()
+    source.add(b"a", kind=Kind.FOLDER, mtime=1, mode=0o700)
+    destination.add(b"a", kind=Kind.FOLDER, mtime=2, mode=0o755)
+
+    async def go() -> list[PlanBatch]:
+        choices = Choices(conflict=Conflict.SKIP)
+        return [batch async for batch in compare_trees(source, destination, EVERYTHING, choices=choices)]
+
+    (step,) = [step for batch in asyncio.run(go()) for step in batch.steps]
+    assert (step.entry.mtime, step.entry.mode, step.is_settled) == (2, 0o755, True)
 
 
 @pytest.mark.parametrize(("target", "action"), [(b"t", Action.SKIP), (b"other", Action.UPDATE)])

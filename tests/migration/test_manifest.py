@@ -97,6 +97,35 @@ def test_folders_that_were_there_count_as_new_where_their_owner_may_not_write(jo
     assert [row.path for row in batch] == ["made", "655", "555"]
 
 
+@pytest.mark.parametrize("only_new", [False, True])
+def test_settled_folders_are_left_alone_until_something_is_put_into_them(job, only_new):
+    paths = [b"", b"a", b"a/\xff", b"b"]
+    manifest.add(
+        job.pk,
+        [
+            Row(
+                n,
+                Entry(path, Kind.FOLDER, mode=0o555),
+                EntryAction.SKIP,
+                EntryState.SKIPPED,
+                is_settled=path != b"b",
+            )
+            for n, path in enumerate(paths)
+        ],
+    )
+    manifest.unsettle(job.pk, [])
+
+    def unsettled():
+        batches = manifest.folders_backwards(job.pk, only_new=only_new)
+        return [row.path for batch in batches for row in batch]
+
+    assert unsettled() == ["b"]
+    manifest.unsettle(job.pk, [b"a/\xff", b"", b"nowhere"])
+    assert unsettled() == ["b", "a/\\xff", ""]
+    counts = manifest.rows_of(job.pk).filter(action=EntryAction.SKIP, state=EntryState.SKIPPED).count()
+    assert counts == len(paths)
+
+
 def test_temporary_name_depends_on_job_path_and_version_of_the_source():
     job, entry = uuid.uuid4(), Entry(b"a/wp-config.php", Kind.FILE, 10, 20)
     names = {
