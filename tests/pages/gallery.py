@@ -10,6 +10,7 @@ from migration_app import connections, endpoints, manifest
 from migration_app.manifest import Row
 from migration_app.models import Endpoint, EntryAction, EntryState
 from migration_app.models import HostKey as SeenKey
+from migration_app.runners.time_left import Pace
 from migration_app.storages.base import Entry, HostKey, Kind
 from migration_app.submission import submit_scan, submit_transfer
 from sessions_app import events, jobs, schedules, transitions
@@ -176,6 +177,10 @@ class Gallery:
         transitions.move(job.pk, JobStatus.RUNNING)
         Job.objects.filter(pk=job.pk).update(started_at=timezone.now() - timedelta(seconds=200))
         events.append(job.pk, [NewEvent("phase", {"phase": "connecting"})])
+        if job_type == "transfer":
+            # As it stood when the first file came.
+            known = {"status": "transferring", "_pace": Pace(1.0, 0, 0).as_json()}
+            Job.objects.filter(pk=job.pk).update(progress=known)
         Shard.objects.filter(job=job).update(counters=counters or {})
         refresh_progress(job.pk, current={"path": path})
         return job

@@ -194,6 +194,7 @@ def test_short_run_kills_at_least_five_times_and_nothing_is_lost():
 def test_full_load_on_two_ports_never_finds_the_database_locked():
     found = killtest("--load", "20")
     assert found["violations"] == []
-    assert set(found["answers_by_status"]) <= {"200", "202"}
+    # Somebody may have deleted a job since another one saw it in the list.
+    assert set(found["answers_by_status"]) <= {"200", "202", "404"}
     assert found["jobs_by_end"]["completed"] > 1
     assert found["events_heard"] > 10
