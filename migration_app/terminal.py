@@ -29,7 +29,8 @@ LINE_EVERY_S = 1.0
 def summary(progress: Json) -> str:
     """`1,204 of 2,545 files, 30 MiB of 50 MiB, 5.1 MiB/s, about 2 min left`."""
     files = f"{count_text(progress['files_transferred'])} of {count_text(progress['total_files'])} files"
-    size = f"{size_text(progress['bytes_transferred'])} of {size_text(progress['total_bytes'])}"
+    so_far = " so far" if progress.get("totals_grow") else ""
+    size = f"{size_text(progress['bytes_transferred'])} of {size_text(progress['total_bytes'])}{so_far}"
     parts = [files, size, rate_text(progress["speed"] * 1e6)]
     if progress["eta"] > 0:
         parts.append(f"{time_left_text(progress['eta'])} left")

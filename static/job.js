@@ -147,8 +147,9 @@ function paintScan(found) {
 }
 
 function paintTransfer(found) {
-  number("files", `${count(found.files_transferred)} of ${count(found.total_files)}`);
-  number("size", `${size(found.bytes_transferred)} of ${size(found.total_bytes)}`,
+  const soFar = found.totals_grow ? " so far" : "";
+  number("files", `${count(found.files_transferred)} of ${count(found.total_files)}${soFar}`);
+  number("size", `${size(found.bytes_transferred)} of ${size(found.total_bytes)}${soFar}`,
     `${count(found.bytes_transferred)} of ${count(found.total_bytes)} bytes`);
   number("skipped", count(found.files_skipped));
   const isStalled = status === "running" && Date.now() - movedAt > STALLED_MS;

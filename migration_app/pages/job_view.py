@@ -240,14 +240,15 @@ class JobView:
         done, total = read("bytes_transferred") or 0, read("total_bytes") or 0
         files, all_files = read("files_transferred") or 0, read("total_files") or 0
         runs = self.job.is_active
+        so_far = " so far" if read("totals_grow") else ""
         rate = float(read("speed") or 0) * 1e6
         left = wording.time_left_text(float(read("eta") or 0)) if runs and (read("eta") or 0) > 0 else "–"
         return [
-            Number("files", "Files", f"{wording.count_text(files)} of {wording.count_text(all_files)}"),
+            Number("files", "Files", f"{wording.count_text(files)} of {wording.count_text(all_files)}{so_far}"),
             Number(
                 "size",
                 "Size",
-                f"{size_text(done)} of {size_text(total)}",
+                f"{size_text(done)} of {size_text(total)}{so_far}",
                 f"{wording.count_text(done)} of {wording.count_text(total)} bytes",
             ),
             Number("rate", "Rate" if runs else "Average rate", wording.rate_text(rate)),

@@ -49,6 +49,8 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         "total_files": count("total_files", 0),
         "bytes_transferred": done_bytes,
         "total_bytes": total_bytes,
+        # Files are copied while others are still being compared.
+        "totals_grow": not count("prepared") and (not is_over or snapshot.status == "paused"),
         "current_file": ""
         if is_over
         else str(snapshot.current.get("path", _previous(snapshot, "current_file", ""))),

@@ -42,3 +42,16 @@ def test_files_of_all_shards_are_in_flight_until_their_shard_has_ended() -> None
 def test_files_in_flight_are_few() -> None:
     many = said(None, shard(2, *"abcdef"))
     assert len(paths(said(many, shard(3, *"ghijkl")))) == MOST_IN_FLIGHT
+
+
+def test_totals_grow_until_all_is_compared() -> None:
+    def grows(status: str, **counters: int) -> Any:
+        now = timezone.now()
+        return transfer_progress(Snapshot(status, {}, counters, {}, None, now, now))["totals_grow"]
+
+    assert [grows(status, total_files=90) for status in ("running", "paused", "failed")] == [
+        True,
+        True,
+        False,
+    ]
+    assert not grows("running", total_files=90, prepared=1)

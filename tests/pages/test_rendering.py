@@ -44,7 +44,7 @@ WORDS = {
     "transfer-with-failures": ("3 failed", "2,514 files copied"),
     "transfer-cancelled": ("Cancelled", "Delete…"),
     "transfer-waiting": ("Waiting", "It waits for Transfer 1b4f0c11"),
-    "transfer-comparing": ("Running", "Compare"),
+    "transfer-comparing": ("Running", "Compare", "0 of 90 so far"),
     "transfer-paused": ("Paused", "Resume", '<li data-phase="transferring" class="stopped">Copy</li>'),
     "transfer-running": ("Running", "1,201 of 2,514", "about 4 min", "3.8 MiB of 8.6 MiB"),
     "hostile": ("Running", "U+202E"),
