@@ -244,7 +244,9 @@ class JobView:
         rate = float(read("speed") or 0) * 1e6
         left = wording.time_left_text(float(read("eta") or 0)) if runs and (read("eta") or 0) > 0 else "–"
         return [
-            Number("files", "Files", f"{wording.count_text(files)} of {wording.count_text(all_files)}{so_far}"),
+            Number(
+                "files", "Files", f"{wording.count_text(files)} of {wording.count_text(all_files)}{so_far}"
+            ),
             Number(
                 "size",
                 "Size",
