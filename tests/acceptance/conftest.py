@@ -57,14 +57,7 @@ def sftp(host: OpenSshServer) -> Callable[[Path], Json]:
 
 def sftp_on(host: OpenSshServer, root: Path) -> Json:
     """The Conn object of a folder on a host."""
-    return {
-        "protocol": "sftp",
-        "host": host.host,
-        "port": host.port,
-        "username": host.username,
-        "ssh_key": host.private_key,
-        "root_path": str(root),
-    }
+    return host.conn(root)
 
 
 def local(root: Path) -> Json:

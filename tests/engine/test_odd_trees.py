@@ -18,15 +18,15 @@ from migration_app.engine.transfer import transfer_items
 from migration_app.storages.base import Kind, Reader, Writer, ask
 from tests.engine.trees import (
     EVERYTHING,
+    ROUTES,
     Opener,
-    bundled,
     connected,
     copy,
     entries_of,
     errors,
     items_of,
     local,
-    other_sftp,
+    openers_of,
     seen,
     sftp,
 )
@@ -34,16 +34,6 @@ from tests.servers.openssh import OpenSshServer
 from tests.storages.places import finish
 
 pytestmark = pytest.mark.slow
-ROUTES = [
-    "local to sftp",
-    "sftp to local",
-    "local to local",
-    "sftp to sftp",
-    "sftp to other sftp",
-    "local to bundles",
-    "bundles to local",
-    "bundles to bundles",
-]
 LONG_AGO = 1_500_000_000
 PATH_MAX = 4096
 """Of a path in one call, on Linux."""
@@ -55,14 +45,7 @@ def route(
 ) -> tuple[Opener, Opener]:
     """How to open source and destination."""
     monkeypatch.setattr(bundling, "WORTH_FROM", 1)
-    openers = {
-        "local": local,
-        "sftp": sftp(openssh),
-        "other sftp": other_sftp(openssh),
-        "bundles": bundled(openssh),
-    }
-    source, _, destination = str(request.param).partition(" to ")
-    return openers[source], openers[destination]
+    return openers_of(str(request.param), openssh)
 
 
 def moved(route: tuple[Opener, Opener], source_root: Path, destination_root: Path) -> dict[bytes, str]:

@@ -10,8 +10,8 @@ from migration_app.engine import bundling
 from migration_app.engine.transfer import transfer_items
 from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
 from tests.engine.trees import (
+    ROUTES,
     Opener,
-    bundled,
     collect,
     connected,
     copy,
@@ -19,24 +19,11 @@ from tests.engine.trees import (
     entries_of,
     errors,
     items_of,
-    local,
     make_tree,
-    other_sftp,
+    openers_of,
     seen,
-    sftp,
 )
 from tests.servers.openssh import OpenSshServer
-
-ROUTES = [
-    "local to local",
-    "local to sftp",
-    "sftp to local",
-    "sftp to sftp",
-    "sftp to other sftp",
-    "local to bundles",
-    "bundles to local",
-    "bundles to bundles",
-]
 
 
 @pytest.fixture(params=ROUTES)
@@ -45,14 +32,7 @@ def route(
 ) -> tuple[Opener, Opener]:
     """How to open source and destination."""
     monkeypatch.setattr(bundling, "WORTH_FROM", 1)
-    openers = {
-        "local": local,
-        "sftp": sftp(openssh),
-        "other sftp": other_sftp(openssh),
-        "bundles": bundled(openssh),
-    }
-    source, _, destination = str(request.param).partition(" to ")
-    return openers[source], openers[destination]
+    return openers_of(str(request.param), openssh)
 
 
 def copied(route: tuple[Opener, Opener], source_root: Path, destination_root: Path) -> dict[bytes, str]:

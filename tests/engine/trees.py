@@ -83,6 +83,30 @@ def bundled(server: OpenSshServer, username: str = "") -> Opener:
     return lambda root: InBundles(address, os.fsencode(root), guard=is_allowed)
 
 
+ROUTES = [
+    "local to local",
+    "local to sftp",
+    "sftp to local",
+    "sftp to sftp",
+    "sftp to other sftp",
+    "local to bundles",
+    "bundles to local",
+    "bundles to bundles",
+]
+
+
+def openers_of(route: str, server: OpenSshServer) -> tuple[Opener, Opener]:
+    """How to open source and destination of one of `ROUTES`."""
+    openers = {
+        "local": local,
+        "sftp": sftp(server),
+        "other sftp": other_sftp(server),
+        "bundles": bundled(server),
+    }
+    source, _, destination = route.partition(" to ")
+    return openers[source], openers[destination]
+
+
 @asynccontextmanager
 async def connected(*storages: Storage) -> AsyncIterator[None]:
     """Connects them, and closes them at the end."""

@@ -136,13 +136,7 @@ class _Crowd:
         copy = self._folder / f"copy {number}"
         destination: dict[str, Any] = {"protocol": "local", "root_path": str(copy)}
         if number >= MOVERS / 2:
-            destination |= {
-                "protocol": "sftp",
-                "host": self._host.host,
-                "port": self._host.port,
-                "username": self._host.username,
-                "ssh_key": self._host.private_key,
-            }
+            destination = self._host.conn(copy)
         source = {"protocol": "local", "root_path": str(self._site)}
         job = self._do(product, "/api/transfer", {"source_config": source, "dest_config": destination})
         assert differences(self._site, copy) == "", "the copy differs"

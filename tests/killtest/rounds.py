@@ -178,15 +178,7 @@ class _Play:
     def _side(self, has_shell: bool | None, root: Path) -> dict[str, Any]:
         if has_shell is None:
             return {"protocol": "local", "root_path": str(root)}
-        host = self._arena.servers[has_shell]
-        return {
-            "protocol": "sftp",
-            "host": host.host,
-            "port": host.port,
-            "username": host.username,
-            "ssh_key": host.private_key,
-            "root_path": str(root),
-        }
+        return self._arena.servers[has_shell].conn(root)
 
     def _ask(self, job: str, what: str, wanted: tuple[str, ...]) -> None:
         """Ask for a move; somebody may have asked before the line broke, or the job may have ended before."""

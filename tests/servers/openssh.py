@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import asyncssh
 
@@ -92,6 +92,17 @@ class OpenSshServer:
     def fingerprint(self) -> str:
         """Of the first host key."""
         return self.fingerprints[self._host_key_types[0]]
+
+    def conn(self, root: Path) -> dict[str, Any]:
+        """The Conn object of the HTTP contract, of a folder there."""
+        return {
+            "protocol": "sftp",
+            "host": self.host,
+            "port": self.port,
+            "username": self.username,
+            "ssh_key": self.private_key,
+            "root_path": str(root),
+        }
 
     @property
     def log(self) -> str:
