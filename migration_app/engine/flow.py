@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from migration_app.engine.bundling import Bundling
-from migration_app.engine.copies import KEEP_FROM, Copy, DirectCopy, FileCopy, FolderCopy, LinkCopy, Refusal
+from migration_app.engine.copies import Copy, FolderCopy, LinkCopy, Refusal
+from migration_app.engine.file_copies import KEEP_FROM, DirectCopy, FileCopy
 from migration_app.engine.items import Done, Item, UnderWay, Way
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from migration_app.engine.items import Item
 
 if TYPE_CHECKING:
-    from migration_app.engine.copies import Copy, FileCopy
+    from migration_app.engine.copies import Copy
+    from migration_app.engine.file_copies import FileCopy
 
 
 class Lane:

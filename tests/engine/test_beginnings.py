@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from migration_app.engine.copies import KEEP_FROM
+from migration_app.engine.file_copies import KEEP_FROM
 from migration_app.engine.transfer import Beginning, Item, Pace, TransferBatch, transfer_items
 from migration_app.storages.base import Kind
 from migration_app.storages.errors import ConnectionLost
