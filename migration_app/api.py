@@ -141,6 +141,7 @@ def _printed(request: Request, job: Job) -> HttpResponseBase:
         "cms_name": systems.NAMES.get(site, site),
         "suggestions": [one for one in result.get("exclusions", ()) if one.get("is_automatic")],
         "check": result if job.type == "verify" else result.get("verification_result"),
+        "comparison": result.get("comparison"),
         "report": reports.report_json(job),
         "now": timezone.now(),
     }

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Count, F, Q, QuerySet, Sum
 
+from migration_app.engine.contents import Compared, Pair
 from migration_app.engine.items import Item
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
 from migration_app.paths import PathSet, ancestors, hashes_in, path_bytes, path_hash, path_text
@@ -57,7 +58,7 @@ class Row:
     place: bytes = b""
     """Of a file: its path at the destination where that is another one."""
     is_settled: bool = False
-    """Of a folder: as in `ManifestEntry`."""
+    """As in `ManifestEntry`."""
 
 
 def rows_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
@@ -121,13 +122,46 @@ def mark(job_id: UUID, outcomes: Iterable[tuple[int, str, int]]) -> None:
     )
 
 
+def to_compare(job_id: UUID, first: int, last: int) -> list[Pair]:
+    """What of a shard is still to be compared by content, in the order of the walk."""
+    rows = rows_of(job_id).filter(
+        number__gte=first, number__lte=last, state=EntryState.PENDING, action=EntryAction.COMPARE
+    )
+    return [
+        Pair(row.number, entry_of(row), row.is_settled, row.error, place_of(row))
+        for row in rows.order_by("number")
+    ]
+
+
+def decide(job_id: UUID, compared: Iterable[Compared]) -> None:
+    """Note what becomes of files that were compared by content: equal ones stay, and different ones that are kept;
+    the others are to be copied."""
+    skipped = (EntryAction.SKIP.value, EntryState.SKIPPED.value)
+    job_key = _job_key(job_id)
+    values = []
+    for one in compared:
+        pair = one.pair
+        if one.is_equal or pair.reason:
+            found = (*skipped, "" if one.is_equal else pair.reason, "")
+        else:
+            action = EntryAction.CREATE if pair.place else EntryAction.UPDATE
+            found = (action.value, EntryState.PENDING.value, "", path_text(pair.place))
+        values.append((*found, job_key, pair.number))
+    _execute_for_each(
+        f"UPDATE {_TABLE} SET action = %s, state = %s, error = %s, target = %s "  # noqa: S608
+        "WHERE job_id = %s AND number = %s",
+        values,
+    )
+
+
 def unsettle(job_id: UUID, folders: Iterable[bytes]) -> None:
     """Note that something is put into folders: they need their mode and mtime at the end."""
     job_key = _job_key(job_id)
     _execute_for_each(
         f"UPDATE {_TABLE} SET is_settled = %s "  # noqa: S608 - no value in it
         "WHERE job_id = %s AND path_hash = %s AND path = %s AND is_settled = %s",
-        [(False, job_key, path_hash(folder), path_text(folder), True) for folder in folders],
+        # In one order, as several shards may have found something for the same ones.
+        [(False, job_key, path_hash(folder), path_text(folder), True) for folder in sorted(folders)],
     )
 
 
@@ -211,17 +245,21 @@ def drop_failed(job_id: UUID, below: int) -> None:
 
 
 def sums_without_failed(job_id: UUID) -> dict[str, int]:
-    """Counters of a transfer as its rows have it: files and bytes that are to be copied and that are, files skipped."""
+    """Counters of a transfer as its rows have it: files and bytes that are to be copied and that are, files skipped,
+    and what is still to be compared by content."""
     rows = rows_of(job_id).filter(number__gt=0)
     files = rows.filter(kind=EntryKind.FILE).exclude(_is_failed(rows))
     done = Q(state=EntryState.DONE)
-    to_copy = done | Q(state=EntryState.PENDING)
+    is_undecided = Q(state=EntryState.PENDING, action=EntryAction.COMPARE)
+    to_copy = done | (Q(state=EntryState.PENDING) & ~is_undecided)
     sums: dict[str, int] = files.aggregate(
         files=Count("pk", filter=done),
         bytes=Sum("size", filter=done, default=0),
         total_files=Count("pk", filter=to_copy),
         total_bytes=Sum("size", filter=to_copy, default=0),
         skipped=Count("pk", filter=Q(state=EntryState.SKIPPED)),
+        to_compare=Count("pk", filter=is_undecided),
+        to_compare_bytes=Sum("size", filter=is_undecided, default=0),
     )
     return sums
 

@@ -141,6 +141,8 @@ class EntryAction(models.TextChoices):
     UPDATE = "update"
     SKIP = "skip"
     CONFLICT = "conflict"
+    COMPARE = "compare"
+    """Until what both sides hold has decided."""
 
 
 class EntryState(models.TextChoices):
@@ -191,7 +193,7 @@ class ManifestEntry(models.Model):
     state = models.CharField(max_length=8, choices=EntryState)
     is_settled = models.BooleanField(default=False)
     """Of a folder that was at the destination: its mode and mtime there were what they should be, and nothing is put
-    into it, so it is left alone at the end."""
+    into it, so it is left alone at the end. Of a file that is to be compared: the one there keeps its own if equal."""
     attempts = models.PositiveSmallIntegerField(default=0)
     error = models.TextField(blank=True)
     evidence = models.CharField(max_length=16, blank=True, choices=Evidence)

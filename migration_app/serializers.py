@@ -381,6 +381,7 @@ class TransferRequestSerializer(StrictSerializer):
     method = Text(default="", allow_blank=True, max_length=50)
     exclusions = ExclusionsField(default=list)
     verify_after_transfer = Switch(default=False)
+    checksum = Switch(default=False)
     bandwidth_limit = Amount(default=0, min_value=0, max_value=MOST)
     bandwidth_timetable = TimetableField(default=list)
     bandwidth_timezone = ZoneField(default="UTC")

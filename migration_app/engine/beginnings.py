@@ -48,7 +48,7 @@ async def _digest(storage: Storage, path: Path, length: int) -> tuple[bytes | No
     if (digest := await storage.beginning_digest_there(path, length)) is not None:
         return digest, False
     found: bytes | StorageError | None = None
-    async for batch in read_digests(storage, [Entry(path, Kind.FILE, length)]):
+    async for batch in read_digests(storage, [Entry(path, Kind.FILE, length)], is_whole=False):
         found = batch[0][1] if batch else found
     is_remote = storage.address.protocol != "local"
     return (found if isinstance(found, bytes) else None), is_remote

@@ -66,6 +66,8 @@ class Choices:
     """A file of more bytes is left out; 0: none is."""
     by_size: bool = False
     """Whether files of equal size are taken for equal, as the destination keeps no mtimes."""
+    by_content: bool = False
+    """Whether files of equal size are compared by what they hold, whatever their mtimes."""
     selection: Selection = field(default_factory=Selection)
     follow_links: bool = False
     """Whether links of the source that stay in its root stand as what they lead to."""

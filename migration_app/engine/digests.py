@@ -1,13 +1,15 @@
-"""SHA-256 of many files, read through a storage: many at once, the pieces of each in their order."""
+"""SHA-256 of many files: worked out where they are, or read, many at once, the pieces of each in their order."""
 
+import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
+from migration_app.engine.pace import LONGEST_WAIT_S, Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
-from migration_app.storages.base import Entry, Reader, Storage
+from migration_app.storages.base import Entry, Path, Reader, Storage
 from migration_app.storages.errors import ConnectionLost, OperationFailed, SourceChanged, StorageError
 
 FILES_AT_ONCE = 64
@@ -18,11 +20,35 @@ BATCH_FILES = 500
 
 Digest = tuple[int, bytes | StorageError]
 """Index of an entry, and its digest or why there is none."""
+Found = tuple[bytes | StorageError, bool]
+"""A digest or why there is none, and whether the file went over the wire for it."""
 
 
-async def read_digests(storage: Storage, files: Sequence[Entry]) -> AsyncGenerator[list[Digest], None]:
-    """Read `files` and hash them; a batch at least every 0.2 s, perhaps empty. Raises ConnectionLost."""
-    reading = _Reading(storage, files)
+async def find_digests(
+    storage: Storage, files: Sequence[Entry], *, pace: Pace | None = None
+) -> dict[Path, Found]:
+    """Digests by path: each file is hashed where it is, else read, no faster than `pace`. Raises ConnectionLost."""
+    size = sum(entry.size for entry in files)
+    there = await storage.digests_there(list({entry.read_path: None for entry in files}), size=size)
+    found: dict[Path, Found] = {
+        entry.path: (there[entry.read_path], False) for entry in files if entry.read_path in there
+    }
+    rest = [entry for entry in files if entry.path not in found]
+    is_remote = storage.address.protocol != "local"
+    async for batch in read_digests(storage, rest, pace=pace if is_remote else None):
+        for number, result in batch:
+            found[rest[number].path] = (result, is_remote)
+    return found
+
+
+async def read_digests(
+    storage: Storage, files: Sequence[Entry], *, pace: Pace | None = None, is_whole: bool = True
+) -> AsyncGenerator[list[Digest], None]:
+    """Read `files` and hash them; a batch at least every 0.2 s, perhaps empty. Raises ConnectionLost.
+
+    Where it `is_whole`, a file of another size than its entry is SourceChanged; else as much of its beginning is taken.
+    """
+    reading = _Reading(storage, files, pace=pace or Pace(), is_whole=is_whole)
     try:
         while (batch := await reading.advance()) is not None:
             yield batch
@@ -35,9 +61,12 @@ async def read_digests(storage: Storage, files: Sequence[Entry]) -> AsyncGenerat
 class _Reading:
     """All files under way."""
 
-    def __init__(self, storage: Storage, files: Sequence[Entry]) -> None:
+    def __init__(self, storage: Storage, files: Sequence[Entry], *, pace: Pace, is_whole: bool) -> None:
         self.storage = storage
-        self.chunk_size = storage.capabilities.chunk_size
+        self.pace = pace
+        self.is_whole = is_whole
+        self._is_waiting = False
+        """Whether the pump is to be woken when the pace lets more through."""
         self.lost: ConnectionLost | None = None
         self.in_window = 0
         self.hungry: deque[_FileReading] = deque()
@@ -46,6 +75,11 @@ class _Reading:
         self._rounds = Rounds[tuple[int, Entry]](FILES_AT_ONCE)
         self._done: list[Digest] = []
         self.pump = Pump(self._step)
+
+    @property
+    def chunk_size(self) -> int:
+        """How much to ask for at once."""
+        return min(self.storage.capabilities.chunk_size, self.pace.largest_piece)
 
     async def advance(self) -> list[Digest] | None:
         if self._is_over and not self._done:
@@ -91,7 +125,7 @@ class _Reading:
             if self._rounds.waits(self.pump.schedule):
                 return False
             self._left.extend(self._rounds.begin_next())
-        if self.hungry and self.in_window < WINDOW:
+        if self.hungry and self.in_window < WINDOW and not self._is_too_early():
             self.hungry.popleft().ask()
             return True
         if self._left and len(self.under_way) < self._rounds.at_once and self.in_window < WINDOW:
@@ -102,14 +136,27 @@ class _Reading:
             return True
         return False
 
+    def _is_too_early(self) -> bool:
+        wait_s = self.pace.wait_s()
+        if wait_s and not self._is_waiting:
+            self._is_waiting = True
+            asyncio.get_running_loop().call_later(min(wait_s, LONGEST_WAIT_S), self._go_on)
+        return wait_s > 0
+
+    def _go_on(self) -> None:
+        self._is_waiting = False
+        self.pump.schedule()
+
 
 class _FileReading:
     """One file: pieces are asked for ahead and hashed in order."""
 
     __slots__ = (
         "_asked",
+        "_asks_size",
         "_hash",
         "_hashed",
+        "_is_measured",
         "_is_over",
         "_pieces",
         "_reader",
@@ -128,6 +175,7 @@ class _FileReading:
         self._pieces: dict[int, bytes] = {}
         self._reader: Reader | None = None
         self._is_over = False
+        self._asks_size = self._is_measured = not reading.is_whole
 
     @property
     def was_opened(self) -> bool:
@@ -153,6 +201,7 @@ class _FileReading:
         length = min(self.entry.size - offset, reading.chunk_size)
         self._asked += length
         reading.in_window += length
+        reading.pace.take(length)
         reader.read(offset, length, partial(self._read, offset, length))
         self._go_on()
 
@@ -162,7 +211,25 @@ class _FileReading:
         if self._asked < self.entry.size:
             self._reading.hungry.append(self)
             self._reading.pump.schedule()
-        elif self._hashed == self.entry.size:
+        else:
+            if not self._asks_size and self._reader is not None:
+                self._asks_size = True
+                self._reader.measure(self._measured)
+            self._end_when_done()
+
+    def _measured(self, found: tuple[int, int] | StorageError) -> None:
+        if self._is_over:
+            return
+        if isinstance(found, StorageError):
+            self._end(found)
+        elif found[0] != self.entry.size:
+            self._end(SourceChanged("It has another size by now."))
+        else:
+            self._is_measured = True
+            self._end_when_done()
+
+    def _end_when_done(self) -> None:
+        if self._is_measured and self._hashed == self.entry.size:
             self._end(self._hash.digest())
 
     def _read(self, offset: int, length: int, data: bytes | StorageError) -> None:
@@ -179,8 +246,7 @@ class _FileReading:
             while (piece := self._pieces.pop(self._hashed, None)) is not None:
                 self._hash.update(piece)
                 self._hashed += len(piece)
-            if self._hashed == self.entry.size:
-                self._end(self._hash.digest())
+            self._end_when_done()
 
     def _end(self, result: bytes | StorageError) -> None:
         if not self._is_over:

@@ -11,7 +11,7 @@ from migration_app.engine.file_copies import KEEP_FROM, DirectCopy, FileCopy
 from migration_app.engine.items import Done, Item, UnderWay, Way
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
-from migration_app.engine.pace import Pace
+from migration_app.engine.pace import LONGEST_WAIT_S, Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Kind, Storage, files_at_once
@@ -28,7 +28,6 @@ DIRECT_WINDOW = 8 * DIRECT_PIECE
 SMALL_SHARE = 2 * 2**20
 """What small files have of the window while there are large ones."""
 BATCH_DONE = 500
-LONGEST_WAIT_S = 0.25
 STOP_S = 1.5
 MOST_SHOWN = 8
 """Of the files under way."""

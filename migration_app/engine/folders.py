@@ -1,4 +1,4 @@
-"""Gives folders their mode and mtime, after everything below them is in place."""
+"""Gives folders their mode and mtime, after everything below them is in place; and files that are right otherwise."""
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -13,10 +13,9 @@ BATCH_FOLDERS = 500
 BATCH_S = 0.2
 
 
-async def set_folder_attributes(
-    destination: Storage, folders: Sequence[Entry]
-) -> AsyncGenerator[list[Done], None]:
-    """Set mode and mtime of `folders`, deepest first; `Done.number` is an index in `folders`. Raises ConnectionLost."""
+async def set_attributes(destination: Storage, folders: Sequence[Entry]) -> AsyncGenerator[list[Done], None]:
+    """Set mode and mtime of folders, deepest first, or of files; `Done.number` is an index in `folders`. Raises
+    ConnectionLost."""
     ascent = _Ascent(destination, folders)
     try:
         while batch := await ascent.advance():
@@ -65,7 +64,11 @@ class _Ascent:
         folder = self._folders[number]
         self._under_way += 1
         self._destination.set_attributes(
-            folder.path, mode=folder.mode & 0o777, mtime=folder.mtime, answer=partial(self._answered, number)
+            folder.path,
+            mode=folder.mode & 0o777,
+            mtime=folder.mtime,
+            kind=folder.kind,
+            answer=partial(self._answered, number),
         )
         return True
 

@@ -7,6 +7,8 @@ BURST_S = 0.4
 """What may be made up for after a while in which less was asked for than allowed."""
 PIECE_S = 0.1
 LEAST_PIECE = 4096
+LONGEST_WAIT_S = 0.25
+"""Before somebody who has to wait looks again: the rate may be set to another one meanwhile."""
 
 
 class Pace:

@@ -20,22 +20,26 @@ class Action(StrEnum):
     UPDATE = "update"
     SKIP = "skip"
     CONFLICT = "conflict"
+    COMPARE = "compare"
+    """A file of this name and size is there: what both hold decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """An entry of the source and what to do with it.
 
-    `reason` says of a conflict why nothing can be done, and of a skip why what is not the same is not copied.
+    `reason` says of a conflict why nothing can be done, and of a skip why what is not the same is not copied; of a
+    comparison why it would not be.
     """
 
     entry: Entry
     action: Action
     reason: str = ""
     place: bytes = b""
-    """Its path at the destination where that is another one."""
+    """Its path at the destination where that is another one; of a comparison, where it goes if it differs."""
     is_settled: bool = False
-    """Of a folder that is there: it has the mode and mtime that it is to have, as long as nothing is put into it."""
+    """Of a folder that is there: it has the mode and mtime that it is to have, as long as nothing is put into it. Of a
+    comparison: what is there keeps its own if it is equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,8 @@ class _Comparison:
         there = self._there.get(entry.path)
         if there is not None and (reason := _conflict_of_kinds(entry.kind, there.kind)):
             return Step(entry, Action.CONFLICT, reason)
+        if there is not None and self._choices.by_content and _may_be_equal(entry, there):
+            return self._comparison(entry, there)
         if there is not None and self._is_same(entry, there):
             return step_of_same(entry, there, self._choices, self._limits)
         if reason := self._choices.reason_to_leave(entry):
@@ -229,6 +235,21 @@ class _Comparison:
         if self._choices.conflict is Conflict.RENAME:
             return self._beside(entry)
         return Step(entry, Action.UPDATE)
+
+    def _comparison(self, entry: Entry, there: Entry) -> Step:
+        """What both hold decides, where anything depends on it."""
+        if reason := self._choices.reason_to_leave(entry):
+            return Step(entry, Action.SKIP, reason)
+        reason = self._choices.reason_to_keep(entry, there)
+        is_right = _is_same_mode(entry, there) and _is_same_time(entry, there, self._limits)
+        is_settled = bool(reason) or self._choices.by_size or is_right
+        if self._choices.conflict is not Conflict.RENAME:
+            return Step(entry, Action.COMPARE, reason, is_settled=is_settled)
+        # One beside it is known by size and time, as in any other run.
+        beside = self._beside(entry)
+        if beside.action is Action.SKIP:
+            return beside
+        return Step(entry, Action.COMPARE, place=beside.place, is_settled=True)
 
     def _beside(self, entry: Entry) -> Step:
         """Give a file a free name beside the one that keeps its own.
@@ -262,6 +283,10 @@ class _Comparison:
         # mode would help nobody.
         is_mode_kept = _is_same_mode(entry, there) or self._choices.conflict is Conflict.RENAME
         return is_mode_kept and _is_same_time(entry, there, self._limits)
+
+
+def _may_be_equal(entry: Entry, there: Entry) -> bool:
+    return entry.kind is there.kind is Kind.FILE and entry.size == there.size
 
 
 def step_of_same(entry: Entry, there: Entry, choices: Choices, limits: Capabilities) -> Step:

@@ -422,6 +422,12 @@ class TransferOptionsForm(OptionsForm):
         initial=True,
         help_text="Lists the destination once more and compares both sides by content (SHA-256).",
     )
+    checksum = forms.BooleanField(
+        label="Compare contents first",
+        required=False,
+        help_text="Files of equal size are told apart by what they hold (SHA-256), whatever their times. "
+        "A server that gives no shell has them read over the network.",
+    )
     conflict = forms.ChoiceField(
         label="Files that differ at the destination",
         required=False,

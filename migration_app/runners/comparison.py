@@ -15,6 +15,7 @@ from migration_app.manifest import Row
 from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, both_sides
+from migration_app.runners.contents import tell_read_back
 from migration_app.runners.outcome import MOST_LISTED, ways_of
 from migration_app.runners.shards import Cutter
 from migration_app.storages.base import Entry, Kind, Storage
@@ -92,6 +93,8 @@ def compare(context: ShardContext, cut: Cut) -> None:
     by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
     choices = replace(choices, by_size=by_size)
 
+    notes: list[NewEvent] = []
+
     async def compared(source: Storage, destination: Storage) -> AsyncGenerator[Step | PlanBatch, None]:
         if is_dry:
             context.counters[await find_way(source, destination, ways_of(context.params))] = 1
@@ -103,6 +106,8 @@ def compare(context: ShardContext, cut: Cut) -> None:
             if there is None:
                 yield Step(root, Action.CREATE)
             else:
+                if choices.by_content:
+                    notes[:] = await tell_read_back(source, destination)
                 yield step_of_same(root, there, choices, destination.capabilities)
         async for batch in compare_trees(
             source,
@@ -119,7 +124,9 @@ def compare(context: ShardContext, cut: Cut) -> None:
         events.append(log_warning(BY_SIZE))
     route = Route(context, sides, compared, events=events)
     for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
-        _Comparison(context, cut, is_failed).save(items)
+        _Comparison(context, cut, is_failed, notes).save(items)
+        if items:
+            notes = []
     if cut.first:
         _forget_failed(context, cut)
     _tell_missing(context, cut)
@@ -136,6 +143,7 @@ def _choices(params: Json) -> Choices:
         largest=params["skip_large_files"] * MEGABYTE,
         selection=Selection(path_bytes(path) for path in params["files"]),
         follow_links=params.get("follow_symlinks", False),
+        by_content=params.get("checksum", False),
     )
 
 
@@ -186,7 +194,11 @@ class _Comparison:
     """One list of what a comparison found, on its way into the manifest."""
 
     def __init__(
-        self, context: ShardContext, cut: Cut, is_failed: Callable[[ManifestEntry], bool] | None = None
+        self,
+        context: ShardContext,
+        cut: Cut,
+        is_failed: Callable[[ManifestEntry], bool] | None = None,
+        notes: Iterable[NewEvent] = (),
     ) -> None:
         self._context = context
         self._cut = cut
@@ -196,7 +208,7 @@ class _Comparison:
         self._rows: list[Row] = []
         self._changed: set[bytes] = set()
         """Folders into which something is put."""
-        self._events: list[NewEvent] = []
+        self._events = [*notes]
         self._last_error = ""
 
     def save(self, items: list[Step | PlanBatch]) -> None:
@@ -292,9 +304,13 @@ class _Comparison:
             self._tell(entry.path, step.reason)
         action = EntryAction(step.action.value)
         # What an earlier run left in a folder may yet be removed from it.
-        is_settled = step.is_settled and not cut.first
+        is_settled = step.is_settled and not (cut.first and entry.kind is Kind.FOLDER)
         self._rows.append(Row(cut.next, entry, action, state, step.reason, step.place, is_settled))
-        if state is EntryState.PENDING:
+        if step.action is Action.COMPARE:
+            self._add("to_compare", 1)
+            self._add("to_compare_bytes", entry.size)
+            cut.cutter.add(cut.next, entry.size)
+        elif state is EntryState.PENDING:
             folder = entry.path.rpartition(b"/")[0]
             if folder in existing:
                 self._changed.add(folder)

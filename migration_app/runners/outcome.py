@@ -10,6 +10,7 @@ from migration_app import manifest
 from migration_app.engine.items import Way
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence
 from migration_app.paths import text_shown
+from migration_app.runners.contents import comparison_result
 from sessions_app.models import Job
 from sessions_app.runners import Json, Outcome, ShardContext, sum_counters
 
@@ -78,7 +79,7 @@ def _result(context: ShardContext) -> Json:
     counters = sum_counters(list(job.shards.values_list("counters", flat=True)))
     earlier = counters.get("earlier_bytes", 0)
     speed = max(0, copied_bytes - earlier) / 1e6 / duration_s if duration_s > 0 else 0.0
-    return {
+    found: Json = {
         "files_transferred": sums["files"],
         "bytes_transferred": copied_bytes,
         "duration": int(duration_s * 1e9),
@@ -92,6 +93,9 @@ def _result(context: ShardContext) -> Json:
         "bytes_resumed": counters.get("resumed", 0),
         "resumed_files": _resumed(job),
     }
+    if context.params.get("checksum"):
+        found["comparison"] = comparison_result(counters)
+    return found
 
 
 def _sums(job_id: UUID) -> dict[str, int]:

@@ -37,11 +37,13 @@ def transfer_progress(snapshot: Snapshot) -> Json:
     elapsed = (snapshot.now - snapshot.started_at).total_seconds() if snapshot.started_at else 0.0
     ended = count("files", 0) + count("failed_files", 0)
     share = _share(snapshot, done_bytes, ended, total_bytes)
+    is_undecided = count("compared", 0) < count("to_compare", 0)
     is_over = snapshot.status in _ENDED
     new_bytes = done_bytes - count("earlier_bytes", 0)
     speed = _average(new_bytes, elapsed) if is_over else _speed(snapshot, done_bytes, elapsed)
     errors = count("failed", 0)
-    phase = _phase(snapshot, "transferring" if count("prepared") else "scanning")
+    is_copying = count("prepared") and not snapshot.params.get("dry_run")
+    phase = _phase(snapshot, "transferring" if is_copying else "scanning")
     pace, eta = _time_left(snapshot, phase, elapsed, Amount(ended, done_bytes), total_bytes)
     found: Json = {
         "status": phase,
@@ -50,7 +52,8 @@ def transfer_progress(snapshot: Snapshot) -> Json:
         "bytes_transferred": done_bytes,
         "total_bytes": total_bytes,
         # Files are copied while others are still being compared.
-        "totals_grow": not count("prepared") and (not is_over or snapshot.status == "paused"),
+        "totals_grow": (not count("prepared") or is_undecided)
+        and (not is_over or snapshot.status == "paused"),
         "current_file": ""
         if is_over
         else str(snapshot.current.get("path", _previous(snapshot, "current_file", ""))),
@@ -81,8 +84,12 @@ def _time_left(
     pace = Pace.read(known) if known else None
     if phase not in ("transferring", "verifying") or not count("prepared"):
         return pace, 0.0
-    # Bytes of files that failed will not come.
-    total = Amount(count("total_files", 0), total_bytes - count("failed_bytes", 0))
+    # Bytes of files that failed will not come. To compare a file by content is work like copying one.
+    done = Amount(done.files + count("compared", 0), done.bytes + count("compared_bytes", 0))
+    total = Amount(
+        count("total_files", 0) + count("to_compare", 0),
+        total_bytes + count("to_compare_bytes", 0) - count("failed_bytes", 0),
+    )
     if count("to_verify"):
         done, total = Amount(count("verified", 0), 0), Amount(count("to_verify", 0), 0)
     before = _previous(snapshot, "status", "")
@@ -128,8 +135,10 @@ def _share(snapshot: Snapshot, done_bytes: int, ended: int, total_bytes: int) ->
     """How much of the work is done with so many bytes and files, from 0 to 1."""
     count = snapshot.counters.get
     # With bytes alone a bar of many small files stands still.
-    total = total_bytes - count("failed_bytes", 0) + UNIT_BYTES * count("total_files", 0)
-    return min(1.0, (done_bytes + UNIT_BYTES * ended) / total) if total and count("prepared") else 0.0
+    total_bytes += count("to_compare_bytes", 0) - count("failed_bytes", 0)
+    total = total_bytes + UNIT_BYTES * (count("total_files", 0) + count("to_compare", 0))
+    done = done_bytes + count("compared_bytes", 0) + UNIT_BYTES * (ended + count("compared", 0))
+    return min(1.0, done / total) if total and count("prepared") else 0.0
 
 
 def _average(done_bytes: int, elapsed_s: float) -> float:
@@ -154,6 +163,9 @@ def _previous(snapshot: Snapshot, name: str, default: Any) -> Any:
 def _message(snapshot: Snapshot) -> Json:
     count = snapshot.counters.get
     text = snapshot.waiting_for or snapshot.error_message
-    if not text and snapshot.status == "running" and (total := count("to_verify", 0)):
-        text = f"Compared by content: {count('verified', 0):,} of {total:,} files."
+    done, total = count("verified", 0), count("to_verify", 0)
+    if not total and (undecided := count("to_compare", 0)) > count("compared", 0):
+        done, total = count("compared", 0), undecided
+    if not text and snapshot.status == "running" and total:
+        text = f"Compared by content: {done:,} of {total:,} files."
     return {"message": text} if text else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from django.db.models import QuerySet
 
 from migration_app import manifest
-from migration_app.engine.digests import read_digests
+from migration_app.engine.digests import Found, find_digests
 from migration_app.models import Evidence, ManifestEntry
 from migration_app.paths import path_shown
 from migration_app.runners.connections import Route, side_of
@@ -56,8 +56,8 @@ def prove(context: ShardContext, rows: "QuerySet[ManifestEntry]") -> Iterator[li
             source: Storage, destination: Storage, batch: Sequence[File] = batch
         ) -> AsyncGenerator[list[Proof], None]:
             here, there = await asyncio.gather(
-                _digests(source, [file.entry for file in batch]),
-                _digests(destination, [file.there for file in batch]),
+                find_digests(source, [file.entry for file in batch]),
+                find_digests(destination, [file.there for file in batch]),
             )
             yield [_proof(file, here[file.entry.path], there[file.there.path]) for file in batch]
 
@@ -98,23 +98,6 @@ def _batches(rows: "QuerySet[ManifestEntry]") -> Iterator[list[File]]:
                 break
         last = batch[-1].number
         yield batch
-
-
-Found = tuple[bytes | StorageError, bool]
-"""A digest or why there is none, and whether the file went over the wire for it."""
-
-
-async def _digests(storage: Storage, entries: Sequence[Entry]) -> dict[bytes, Found]:
-    there = await storage.digests_there(list({entry.read_path: None for entry in entries}))
-    found: dict[bytes, Found] = {
-        entry.path: (there[entry.read_path], False) for entry in entries if entry.read_path in there
-    }
-    rest = [entry for entry in entries if entry.path not in found]
-    is_remote = storage.address.protocol != "local"
-    async for batch in read_digests(storage, rest):
-        for number, result in batch:
-            found[rest[number].path] = (result, is_remote)
-    return found
 
 
 def _proof(file: File, here: Found, there: Found) -> Proof:

@@ -8,7 +8,7 @@ from uuid import UUID
 from migration_app import endpoints, manifest
 from migration_app.bandwidth import TimetableField, ZoneField
 from migration_app.engine.choices import Conflict
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.transfer import (
     Beginning,
     Done,
@@ -20,6 +20,7 @@ from migration_app.models import Endpoint
 from migration_app.paths import path_shown
 from migration_app.runners.comparison import Cut, compare
 from migration_app.runners.connections import Route, both_sides, side_of
+from migration_app.runners.contents import KEPT_COUNTERS, decide_by_content
 from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, transfer_outcome, ways_of
 from migration_app.runners.progress import rate_of, transfer_progress
@@ -70,8 +71,13 @@ class TransferRunner(Runner):
             compare(context, Cut(next=cut.next, has_root=True, run=run, first=cut.next))
 
     def work(self, context: ShardContext) -> None:
-        """Copy the rows from payload `first` to `last` that are still to be done."""
-        items = manifest.pending(context.job_id, context.payload["first"], context.payload["last"])
+        """Copy the rows from payload `first` to `last` that are still to be done, after a look at what both sides hold
+        where that decides."""
+        first, last = context.payload["first"], context.payload["last"]
+        decide_by_content(context, first, last)
+        if context.params["dry_run"]:
+            return
+        items = manifest.pending(context.job_id, first, last)
         left = {item.number: item for item in items}
         if not left:
             return
@@ -126,7 +132,9 @@ class TransferRunner(Runner):
     def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
         """Count what the manifest says is done; what failed is compared again, and then copied."""
         sums = manifest.sums_without_failed(job_id)
-        kept = {name: counters.get(name, 0) for name in ("followed", "refusals", "resumed")}
+        kept = {name: counters.get(name, 0) for name in ("followed", "refusals", "resumed", *KEPT_COUNTERS)}
+        sums["to_compare"] += kept["compared"]
+        sums["to_compare_bytes"] += kept["compared_bytes"]
         return kept | sums | {"earlier_files": sums["files"], "earlier_bytes": sums["bytes"]}
 
     @classmethod
@@ -236,7 +244,7 @@ def _finish_folders(context: ShardContext) -> str:
         numbers = [row.number for row in rows]
 
         def given(destination: Storage, folders: list[Entry] = folders) -> AsyncGenerator[list[Done], None]:
-            return set_folder_attributes(destination, folders)
+            return set_attributes(destination, folders)
 
         route = Route(context, [side_of(context, "destination", "destination_root")], given)
         for lists in route.lists(weight=len):
@@ -265,7 +273,7 @@ def _tell_refusals(context: ShardContext, of_root: str) -> None:
     shards = Shard.objects.filter(job_id=context.job_id).exclude(number=context.number)
     counters = sum_counters([*shards.values_list("counters", flat=True), context.counters])
     copied, refused = counters.get("files", 0), counters.get("refusals", 0)
-    folders = counters.get("folder_refusals", 0)
+    folders, equal = counters.get("folder_refusals", 0), counters.get("unmended", 0)
     side = side_of(context, "destination", "destination_root")
     root = context.params["destination_root"]
 
@@ -274,8 +282,8 @@ def _tell_refusals(context: ShardContext, of_root: str) -> None:
             endpoints.note_times(side.endpoint, root, are_kept=refused < copied)
 
     events = []
-    if refused or folders:
-        text = f"The destination refused to set mode and time of {refused:,} files and {folders:,} folders."
+    if refused or folders or equal:
+        text = f"The destination refused to set mode and time of {refused + equal:,} files and {folders:,} folders."
         events.append(log_warning(text))
     elif of_root:
         # Often the root belongs to the hoster; what was copied into it is none the worse.

@@ -296,9 +296,15 @@ class Storage(ABC):
         """What the server says of itself; asks it whether it has a shell."""
         return Features()
 
-    async def digests_there(self, paths: Sequence[Path]) -> dict[Path, bytes]:
-        """SHA-256 of files, worked out where they are; the others have to be read. Raises ConnectionLost."""
+    async def digests_there(self, paths: Sequence[Path], *, size: int = 0) -> dict[Path, bytes]:
+        """SHA-256 of files of `size` bytes together, worked out where they are; the others have to be read. Raises
+        ConnectionLost."""
         return {}
+
+    async def must_be_read_back(self) -> bool:
+        """Whether files go over the wire to be hashed, as they cannot be where they are; asks the server. Raises
+        ConnectionLost."""
+        return False
 
     async def beginning_digest_there(self, path: Path, length: int) -> bytes | None:
         """SHA-256 of a file's first `length` bytes, or of all if there are fewer, worked out where it is; None where
@@ -377,9 +383,12 @@ class Storage(ABC):
         """Remove a file or link; a folder there is IsAFolder."""
 
     @abstractmethod
-    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
-        """Set a folder's mode (its low 9 bits) and mtime; a link there is NotAFolder. AttributesRefused where that is
-        not allowed or not possible."""
+    def set_attributes(
+        self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
+    ) -> None:
+        """Set the mode (its low 9 bits) and mtime of a folder, or of a file where `kind` says so. Anything else there
+        is NotAFolder, or NotFound where a file is meant. AttributesRefused where that is not allowed or not possible.
+        """
 
 
 CONNECT_S = 8.0

@@ -375,6 +375,30 @@ def test_dry_run_lists_what_would_be_done_and_writes_nothing(bare_machine, tmp_p
     assert digest(copy) == before
 
 
+def test_checksum_finds_what_size_and_time_hide(bare_machine, tmp_path):
+    site, copy = small_tree(tmp_path / "site", folders=1, files=3), tmp_path / "copy"
+    assert move(bare_machine, site, copy).returncode == 0
+    there = copy / "folder 0/file 1.txt"
+    times = [(path, path.stat().st_mtime_ns) for path in (there, there.parent)]
+    there.write_bytes(b"!" * 1000)
+    for path, mtime in times:
+        os.utime(path, ns=(mtime, mtime))
+    assert "0 to change" in move(bare_machine, site, copy, "--dry-run").stdout
+    planned = move(bare_machine, site, copy, "--dry-run", "--checksum").stdout.splitlines()
+    assert planned[-3:] == [
+        "update  folder 0/file 1.txt",
+        "Compared 3 files of equal size by content (SHA-256): 1 differs.",
+        "Only compared: 0 to create, 1 to change, 3 to leave as they are; 1,000 B to copy. Nothing was written.",
+    ]
+    assert there.read_bytes() == b"!" * 1000
+    done = move(bare_machine, site, copy, "--checksum", "--no-verify", "--json")
+    result = json.loads(done.stdout.splitlines()[-1])["transfer_result"]
+    assert (result["files_transferred"], result["comparison"]["files_compared"]) == (1, 3)
+    assert differences(site, copy) == ""
+    refused = move(bare_machine, "--resume", "00000000-0000-0000-0000-000000000000", "--checksum")
+    assert (refused.returncode, "leave --checksum out" in refused.stderr) == (2, True)
+
+
 def test_work_goes_on_when_nobody_reads_any_more(bare_machine, tmp_path):
     site = small_tree(tmp_path / "site", folders=10, files=50)
     with subprocess.Popen(

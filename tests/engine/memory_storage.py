@@ -232,7 +232,9 @@ class MemoryStorage(Storage):
 
         self.run("remove", path, work, answer)
 
-    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
+    def set_attributes(
+        self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
+    ) -> None:
         def work() -> StorageError | None:
             above = path
             while above:

@@ -8,7 +8,7 @@ from typing import Any
 import asyncssh
 
 from migration_app.engine.choices import DEFAULTS, Choices
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.plan import Action, Step, compare_trees
 from migration_app.engine.transfer import transfer_items
 from migration_app.storages.base import Kind, Storage
@@ -90,6 +90,6 @@ async def moved(source: Storage, destination: Storage, choices: Choices = DEFAUL
             left |= {one.path: str(one.error) for one in copied.done if one.error is not None}
         folders = [step.entry for step in steps if step.entry.kind is Kind.FOLDER]
         in_place = [entry for entry in folders if entry.path not in left]
-        async for _ in set_folder_attributes(destination, [choices.as_it_stays(root, there), *in_place]):
+        async for _ in set_attributes(destination, [choices.as_it_stays(root, there), *in_place]):
             pass
     return left

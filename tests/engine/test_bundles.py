@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from migration_app.engine import bundling
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.transfer import Done, Way, transfer_items
 from migration_app.storages.base import Kind, Storage
 from migration_app.storages.sftp import tar_channel
@@ -94,7 +94,7 @@ def move(
                 found.done += batch.done
                 found.notes += batch.notes
             folders = [item.entry for item in items if item.entry.kind is Kind.FOLDER]
-            async for _ in set_folder_attributes(destination, folders[::-1]):
+            async for _ in set_attributes(destination, folders[::-1]):
                 pass
 
     asyncio.run(go())

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -218,3 +219,66 @@ def test_newer_is_judged_by_what_the_destination_can_hold() -> None:
     destination.capabilities = Capabilities(earliest_mtime=0)
     step = steps(source, destination, Choices(conflict=Conflict.NEWER))[b"a.txt"]
     assert step.action is Action.SKIP
+
+
+BY_CONTENT = Choices(by_content=True)
+
+
+@pytest.mark.parametrize(
+    ("conflict", "there", "is_kept", "is_settled"),
+    [
+        (Conflict.OVERWRITE, {"mtime": MTIME}, False, True),
+        (Conflict.OVERWRITE, {"mtime": NEW}, False, False),
+        (Conflict.OVERWRITE, {"mtime": MTIME, "mode": 0o600}, False, False),
+        (Conflict.SKIP, {"mtime": NEW}, True, True),
+        (Conflict.NEWER, {"mtime": OLD}, False, False),
+        (Conflict.NEWER, {"mtime": MTIME}, True, True),
+        (Conflict.NEWER, {"mtime": NEW}, True, True),
+        (Conflict.RENAME, {"mtime": OLD}, False, True),
+    ],
+)
+def test_files_of_equal_size_are_left_to_their_contents(
+    conflict: Conflict, there: dict[str, object], is_kept: bool, is_settled: bool
+) -> None:
+    source, destination = MemoryStorage(), MemoryStorage()
+    source.add(b"folder/a.txt", b"1")
+    destination.add(b"folder/a.txt", b"2", **there)
+    found = steps(source, destination, replace(BY_CONTENT, conflict=conflict))
+    assert found[b"folder"].action is Action.SKIP
+    step = found[b"folder/a.txt"]
+    assert (step.action, bool(step.reason), step.is_settled) == (Action.COMPARE, is_kept, is_settled)
+    assert step.place == (b"folder/a (2).txt" if conflict is Conflict.RENAME else b"")
+
+
+def test_what_cannot_be_equal_or_is_not_copied_is_not_compared_by_content() -> None:
+    source, destination = MemoryStorage(), MemoryStorage()
+    for tree, size, target in ((source, 5, b"x"), (destination, 6, b"x")):
+        tree.add(b"size", b"1" * size)
+        tree.add(b"large", b"1" * 20)
+        tree.add(b"link", kind=Kind.LINK, target=target)
+    source.add(b"new", b"1")
+    destination.add(b"other", b"1")
+    found = steps(source, destination, replace(BY_CONTENT, largest=10))
+    assert {path: step.action for path, step in found.items()} == {
+        b"size": Action.UPDATE,
+        b"large": Action.SKIP,
+        b"link": Action.SKIP,
+        b"new": Action.CREATE,
+    }
+    assert found[b"large"].reason == "Larger than 1e-05 MB."
+
+
+def test_one_that_lies_beside_already_is_known_by_size_and_time_with_rename() -> None:
+    source, destination = MemoryStorage(), MemoryStorage()
+    source.add(b"a.txt", b"1")
+    destination.add(b"a.txt", b"2", mtime=OLD)
+    destination.add(b"a (2).txt", b"1")
+    step = steps(source, destination, replace(BY_CONTENT, conflict=Conflict.RENAME))[b"a.txt"]
+    assert step == Step(source.entry(b"a.txt"), Action.SKIP, place=b"a (2).txt")
+
+
+def test_where_no_times_are_kept_contents_are_compared_and_no_times_are_set() -> None:
+    source, destination = one_file(0)
+    destination.add(b"a.txt", b"HERE", mtime=5)
+    step = steps(source, destination, replace(BY_CONTENT, by_size=True))[b"a.txt"]
+    assert (step.action, step.is_settled) == (Action.COMPARE, True)

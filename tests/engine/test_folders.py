@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.transfer import Done
 from migration_app.storages.base import Entry, Kind
 from migration_app.storages.errors import AttributesRefused, ConnectionLost, PermissionDenied
@@ -24,7 +24,7 @@ def tree(latency_s: float) -> tuple[MemoryStorage, list[Entry]]:
 
 async def set_all(destination: MemoryStorage, folders: list[Entry]) -> list[Done]:
     """Everything that was set."""
-    return [done async for batch in set_folder_attributes(destination, folders) for done in batch]
+    return [done async for batch in set_attributes(destination, folders) for done in batch]
 
 
 @pytest.mark.parametrize("latency_s", LATENCIES)
@@ -70,7 +70,7 @@ def test_lost_connection_is_raised_after_what_was_done() -> None:
     destination.hook = cut
 
     async def go() -> None:
-        async for batch in set_folder_attributes(destination, wanted):
+        async for batch in set_attributes(destination, wanted):
             done.extend(batch)
 
     with pytest.raises(ConnectionLost):

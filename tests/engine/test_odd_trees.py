@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from migration_app.engine import bundling
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.plan import Action, compare_trees
 from migration_app.engine.transfer import transfer_items
 from migration_app.storages.base import Kind, Reader, Writer, ask
@@ -61,7 +61,7 @@ def moved(route: tuple[Opener, Opener], source_root: Path, destination_root: Pat
             async for batch in transfer_items(source, destination, items):
                 left |= {one.path: str(one.error) for one in batch.done if one.error is not None}
             folders = [item.entry for item in items if item.entry.kind is Kind.FOLDER]
-            async for done in set_folder_attributes(destination, folders):
+            async for done in set_attributes(destination, folders):
                 assert [one.error or one.refusal for one in done] == [None] * len(done)
             again = [s async for b in compare_trees(source, destination, EVERYTHING) for s in b.steps]
         todo = {step.entry.path for step in again if step.action is not Action.SKIP}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from migration_app.engine.filters import parse_filter
-from migration_app.engine.folders import set_folder_attributes
+from migration_app.engine.folders import set_attributes
 from migration_app.engine.scan import scan_tree
 from migration_app.engine.transfer import Done, Item, transfer_items
 from migration_app.storages.base import Address, BundledReaders, BundledWriters, Entry, Kind, Storage
@@ -205,7 +205,7 @@ async def copy_tree(source: Storage, destination: Storage) -> dict[bytes, Done]:
     entries = await entries_of(source)
     done = await copy(source, destination, items_of(entries))
     folders = [entry for entry in entries if entry.kind is Kind.FOLDER]
-    async for batch in set_folder_attributes(destination, folders):
+    async for batch in set_attributes(destination, folders):
         assert [one.error for one in batch] == [None] * len(batch)
     return done
 

@@ -94,6 +94,7 @@ def test_values_that_change_nothing_are_taken(post):
         ({"transfers": 1.5}, "transfers"),
         ({"enable_resume": "no"}, "enable_resume"),
         ({"dry_run": 0}, "dry_run"),
+        ({"checksum": "yes"}, "checksum"),
         ({"ignore_errors": "no"}, "ignore_errors"),
         ({"conflict": "merge"}, "conflict"),
         ({"conflict": 7}, "conflict"),
@@ -161,7 +162,7 @@ FILES = ["a//b/", "./c d", "a/b", "\\xff\\\\", "back\\slash", "\\x41\\\\"]
 
 def test_options_of_a_transfer_are_kept_with_the_job(post):
     options = {"conflict": "newer", "dry_run": True, "ignore_errors": True, "skip_large_files": 0.5}
-    options |= {"bandwidth_limit": 2.5, "transfers": 3, "follow_symlinks": True}
+    options |= {"bandwidth_limit": 2.5, "transfers": 3, "follow_symlinks": True, "checksum": True}
     answer = post("/api/transfer", TRANSFER | options | {"files": FILES})
     job = Job.objects.get(pk=answer.json()["id"])
     params = job.params
@@ -171,6 +172,7 @@ def test_options_of_a_transfer_are_kept_with_the_job(post):
     assert request_of(job)["files"] == ["a/b", "c d", *FILES[3:]]
     plain = Job.objects.get(pk=post("/api/transfer", TRANSFER).json()["id"]).params
     assert (plain["conflict"], plain["dry_run"], plain["files"]) == ("overwrite", False, [])
+    assert plain["checksum"] is False
 
 
 @pytest.mark.parametrize(

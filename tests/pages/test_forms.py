@@ -180,7 +180,7 @@ def test_options_of_a_transfer_reach_its_job(signed_in: Client, seen: None) -> N
     assert '<option value="overwrite" selected>Replace them</option>' in page
     data = sftp(FROM) | sftp(TO, host="example.net")
     options = {"conflict": "rename", "dry_run": "on", "ignore_errors": "on", "follow_symlinks": "on"}
-    options |= {"bandwidth_limit": "2.5", "skip_large_files": ""}
+    options |= {"bandwidth_limit": "2.5", "skip_large_files": "", "checksum": "on"}
     data |= {f"new-transfer-{name}": value for name, value in options.items()}
     assert signed_in.post("/new/transfer", data).status_code == 302
     job = Job.objects.get()
@@ -190,7 +190,8 @@ def test_options_of_a_transfer_reach_its_job(signed_in: Client, seen: None) -> N
     assert re.search(r'name="new-transfer-bandwidth_limit" value="2.5"', again)
     assert not re.search(r'name="new-transfer-skip_large_files" value', again)
     assert (params["conflict"], params["dry_run"], params["ignore_errors"]) == ("rename", True, True)
-    assert params["follow_symlinks"] is True
+    assert (params["follow_symlinks"], params["checksum"]) == (True, True)
+    assert re.search(r'name="new-transfer-checksum"[^>]* checked', again)
 
 
 @pytest.mark.parametrize(

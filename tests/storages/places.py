@@ -16,6 +16,7 @@ from migration_app.storages.base import (
     Entry,
     FolderListing,
     Guard,
+    Kind,
     Reader,
     Storage,
     Writer,
@@ -130,9 +131,11 @@ async def finish(writer: Writer, *, mode: int, mtime: int, size: int) -> None:
     await ask(start)
 
 
-async def set_attributes(storage: Storage, path: bytes, *, mode: int, mtime: int) -> None:
+async def set_attributes(
+    storage: Storage, path: bytes, *, mode: int, mtime: int, kind: Kind = Kind.FOLDER
+) -> None:
     def start(answer: Answer[None]) -> None:
-        storage.set_attributes(path, mode=mode, mtime=mtime, answer=answer)
+        storage.set_attributes(path, mode=mode, mtime=mtime, kind=kind, answer=answer)
 
     await ask(start)
 

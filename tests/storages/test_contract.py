@@ -265,6 +265,23 @@ def test_attributes_of_the_root_are_set(place: Place) -> None:
     assert place.folder.stat().st_mtime == 5
 
 
+def test_attributes_of_a_file_are_set_and_of_nothing_else_where_one_is_meant(place: Place) -> None:
+    make(place.folder / "file", b"content")
+    (place.folder / "link").symlink_to("file")
+    (place.folder / "folder").mkdir()
+
+    async def test(storage: Storage) -> None:
+        for path in (b"link", b"missing"):
+            with pytest.raises(StorageError):
+                await set_attributes(storage, path, mode=0o777, mtime=5, kind=Kind.FILE)
+        await set_attributes(storage, b"file", mode=0o4640, mtime=77, kind=Kind.FILE)
+
+    place.run(test)
+    found = (place.folder / "file").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_mtime) == (0o640, 77)
+    assert (place.folder / "file").read_bytes() == b"content"
+
+
 def test_attributes_are_not_set_through_a_link(place: Place) -> None:
     (place.folder / "folder").mkdir(mode=0o700)
     os.utime(place.folder / "folder", (50, 50))

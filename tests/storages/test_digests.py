@@ -118,6 +118,27 @@ def test_server_without_a_shell_hashes_nothing(openssh_without_shell, tree):
     assert found == ({}, {}, True)
 
 
+def test_server_whose_files_cannot_be_read_still_has_a_shell(openssh, openssh_without_shell, tree):
+    async def use(storage):
+        none = await storage.digests_there([b"missing"])
+        return none, len(await storage.digests_there([b"plain"])), await storage.must_be_read_back()
+
+    assert asyncio.run(connected(address_of(openssh), tree, use)) == ({}, 1, False)
+    assert asyncio.run(connected(address_of(openssh_without_shell), tree, use)) == ({}, 0, True)
+
+
+def test_beginning_of_a_longer_file_is_not_taken_for_all_of_it(openssh_without_shell, tree):
+    files = [Entry(b"plain", Kind.FILE, 5)]
+
+    async def use(storage):
+        parts = [one async for batch in read_digests(storage, files, is_whole=False) for one in batch]
+        return await read_all(storage, files), parts
+
+    found, parts = asyncio.run(connected(address_of(openssh_without_shell), tree, use))
+    assert isinstance(found[b"plain"], SourceChanged)
+    assert parts == [(0, hashlib.sha256(b"plain").digest())]
+
+
 def test_command_that_leaves_before_it_is_given_the_names_is_no_broken_connection():
     async def use(storage):
         return await storage.digests_there([b"name"] * 500), storage.is_connected

@@ -50,7 +50,7 @@ Json = dict[str, Any]
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 FOR_NEW = (
-    *("dry_run", "exclude", "verify", "bwlimit", "bwlimit_zone", "source_key", "destination_key"),
+    *("dry_run", "exclude", "checksum", "verify", "bwlimit", "bwlimit_zone", "source_key", "destination_key"),
     "accept_new_host_key",
 )
 """Options that a job keeps, so that resuming it takes none of them."""
@@ -94,6 +94,13 @@ class Command(BaseCommand):
             action="store_true",
             default=None,
             help="Say what would be created or changed, and write nothing.",
+        )
+        new.add_argument(
+            "--checksum",
+            action="store_true",
+            default=None,
+            help="Compare files of equal size by content, whatever their times. What cannot be hashed at a server, as "
+            "it gives no shell, is read over the network.",
         )
         new.add_argument("--exclude", action="append", metavar="GLOB", help="Leave these out; repeatable.")
         new.add_argument(
@@ -175,6 +182,7 @@ class Command(BaseCommand):
             "exclusions": options["exclude"] or [],
             "verify_after_transfer": options["verify"] is not False,
             "dry_run": bool(options["dry_run"]),
+            "checksum": bool(options["checksum"]),
             **_bandwidth(options["bwlimit"]),
             "bandwidth_timezone": options["bwlimit_zone"],
         }
@@ -285,6 +293,8 @@ class Command(BaseCommand):
             json_line(sys.stdout)(job_json(job))
         result = job.result or {}
         say = partial(print_line, sys.stderr if options["json"] else sys.stdout)
+        if (found := result.get("comparison")) and job.status == "completed":
+            say(found["message"])
         if is_dry:
             say(planned_summary(result["summary"]))
             return 0

@@ -14,6 +14,7 @@ from migration_app.storages.base import (
     Answer,
     Entry,
     FolderListing,
+    Kind,
     Path,
     Reader,
     Storage,
@@ -375,16 +376,37 @@ class LocalStorage(Storage):
     def remove(self, path: Path, answer: Answer[None]) -> None:
         self._run(answer, lambda folder, name: os.unlink(name, dir_fd=folder), path)
 
-    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
+    def set_attributes(
+        self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
+    ) -> None:
         error = self.refusal()
         if error is None:
             try:
-                error = give_attributes(self._folder(path), mode, mtime)
+                if kind is Kind.FILE:
+                    error = self._give_to_file(path, mode, mtime)
+                else:
+                    error = give_attributes(self._folder(path), mode, mtime)
             except OSError as failure:
                 error = self._failure(failure, path)
             except StorageError as refused:
                 error = refused
         answer(error)
+
+    def _give_to_file(self, path: Path, mode: int, mtime: int) -> StorageError | None:
+        """Raises OSError, StorageError."""
+        folder, name = self._split(path)
+        try:
+            descriptor = os.open(name, _READ, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise NotFound("It is not a file any more.") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotFound("It is not a file any more.")
+            return give_attributes(descriptor, mode, mtime)
+        finally:
+            os.close(descriptor)
 
     def keep(self, file: "LocalFile") -> None:
         """Close a file with the storage, unless it is closed before."""

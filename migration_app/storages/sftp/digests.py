@@ -14,15 +14,21 @@ from migration_app.storages.base import Path
 from migration_app.storages.sftp.opening import opening
 
 COMMAND_S = 600.0
-"""For one batch; the caller's batches are small enough by far."""
+"""For one batch, and the time that its bytes take."""
+SLOWEST_BPS = 5e6
+"""Bytes a second that a server hashes at the least."""
 BEGINNING_S = 6 * 3600.0
 """For the beginning of one file, of which a disk reads a hundred megabytes a second or more."""
 _DIGEST_CHARACTERS = 64
 
+_READY = b"hashes follow"
+"""What a server says first that can hash: without it nobody could tell it from one of whose files none can be read."""
+
 # `openssl` first: it uses the processor's SHA instructions, which coreutils does not.
 _SCRIPT = (
-    "cd -- {root} && if command -v openssl >/dev/null 2>&1; "
-    "then exec xargs -0 openssl dgst -sha256 -r; else exec xargs -0 sha256sum -b; fi"
+    "cd -- {root} || exit 1; if command -v openssl >/dev/null 2>&1; then set -- openssl dgst -sha256 -r; "
+    "elif command -v sha256sum >/dev/null 2>&1; then set -- sha256sum -b; else exit 1; fi; "
+    "echo hashes' 'follow; exec xargs -0 \"$@\""
 )
 _BEGINNING_SCRIPT = (
     'cd -- {root} && IFS= read -r name && head -c {length} -- "$name" | '
@@ -31,9 +37,10 @@ _BEGINNING_SCRIPT = (
 
 
 async def digest_by_command(
-    connection: asyncssh.SSHClientConnection, root: bytes, paths: Sequence[Path]
-) -> dict[Path, bytes]:
-    """Digests by path, of those files that the server could hash; empty where it runs no such command.
+    connection: asyncssh.SSHClientConnection, root: bytes, paths: Sequence[Path], *, size: int = 0
+) -> dict[Path, bytes] | None:
+    """Digests by path, of those files that the server could hash, of `size` bytes together; None where it runs no such
+    command.
 
     Raises OSError or asyncssh.Error when the connection breaks.
     """
@@ -43,7 +50,9 @@ async def digest_by_command(
         return {}
     script = _SCRIPT.format(root=_quoted(root))
     names = b"".join(b"./" + path + b"\0" for path in sent)
-    return parse_digests(await _output(connection, script, names, COMMAND_S), set(sent))
+    output = await _output(connection, script, names, COMMAND_S + size / SLOWEST_BPS)
+    # Before it there may be what a shell says when it starts.
+    return parse_digests(output, set(sent)) if _READY in output else None
 
 
 async def digest_beginning_by_command(

@@ -129,20 +129,25 @@ class SftpStorage(Storage):
             has_shell=await has_shell(self._connection),
         )
 
-    async def digests_there(self, paths: Sequence[Path]) -> dict[Path, bytes]:
+    async def digests_there(self, paths: Sequence[Path], *, size: int = 0) -> dict[Path, bytes]:
         """See Storage."""
         if self._connection is None or not self.is_connected or not self._may_have_shell:
             return {}
         try:
-            found = await digest_by_command(self._connection, self.root, paths)
+            found = await digest_by_command(self._connection, self.root, paths, size=size)
         except (asyncssh.Error, OSError) as error:
             if self._connection.is_closed():
                 raise ConnectionLost("The connection broke while the server hashed files.") from error
             # What runs in the shell's place, a forced SFTP server for one, has left without reading the names.
-            found = {}
+            found = None
         # A server that gives SFTP alone is asked once.
-        self._may_have_shell = bool(found)
-        return found
+        self._may_have_shell = found is not None
+        return found or {}
+
+    async def must_be_read_back(self) -> bool:
+        """See Storage."""
+        await self.digests_there([b"."])
+        return not self._may_have_shell
 
     async def beginning_digest_there(self, path: Path, length: int) -> bytes | None:
         """See Storage."""
@@ -533,7 +538,9 @@ class SftpStorage(Storage):
 
         self._command(packets.REMOVE, name, done)
 
-    def set_attributes(self, path: Path, *, mode: int, mtime: int, answer: Answer[None]) -> None:
+    def set_attributes(
+        self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
+    ) -> None:
         """See Storage."""
         if path and (refused := path_refusal(path)) is not None:
             answer(refused)
@@ -555,7 +562,9 @@ class SftpStorage(Storage):
         def set_looked_at(found: Attributes | StorageError) -> None:
             if isinstance(found, StorageError):
                 answer(found)
-            elif found.file_type not in (None, stat.S_IFDIR):
+            elif kind is Kind.FILE and found.file_type not in (None, stat.S_IFREG):
+                answer(NotFound("It is not a file any more."))
+            elif kind is Kind.FOLDER and found.file_type not in (None, stat.S_IFDIR):
                 answer(NotAFolder("A file or link is where a folder should be."))
             else:
                 self._command(packets.SETSTAT, name + attributes, done)
