@@ -86,6 +86,10 @@ class ServerLoad(models.Model):
     """Jobs that wait, by their id: since when, and when they asked last, in seconds since 1970."""
     served = models.JSONField(default=dict)
     """Jobs whose turn it is: since when they had waited, and when it began."""
+    most = models.PositiveSmallIntegerField(null=True)
+    """So many connections were open when the server refused another one."""
+    most_at = models.FloatField(default=0)
+    """When that was, in seconds since 1970."""
 
     def __str__(self) -> str:
         return self.key

@@ -62,6 +62,8 @@ class Route(Generic[T]):
     _open: list[Storage] = field(default_factory=list)
     _traces: dict[int, Trace] = field(default_factory=dict)
     """Of new connections, by the index of their side, with host keys that were not looked at yet."""
+    _refused: list[Endpoint] = field(default_factory=list)
+    """Servers that hung up on a new connection."""
     _was_connected: bool = False
     _failures: int = 0
     """Since something came."""
@@ -83,6 +85,7 @@ class Route(Generic[T]):
                 yield from self._connected_lists(most, weight)
                 return
             except (ConnectionLost, ConnectFailed) as error:
+                self._heed_refusals(error)
                 if not self._is_worth_trying(error):
                     raise JobFailed(str(error)) from error
                 self._wait(error)
@@ -113,6 +116,18 @@ class Route(Generic[T]):
             raise JobFailed(str(error)) from None
         if full:
             raise ComeLater(SLOT_WAIT_S * random.uniform(0.75, 1.25), full, note=self.context.note)  # noqa: S311
+
+    def _heed_refusals(self, error: StorageError) -> None:
+        """Wait for a connection of others where a server takes no more than they have. Raises ComeLater."""
+        refused, self._refused = self._refused, []
+        for endpoint in refused:
+            if most := _slots.refused(self.context.worker_id, endpoint):
+                text = (
+                    f"{error} {most} {'is' if most == 1 else 'are'} open, and no more are opened for a while."
+                )
+                self.context.checkpoint(events=[log_info(text)])
+                pause_s = SLOT_WAIT_S * random.uniform(0.75, 1.25)  # noqa: S311
+                raise ComeLater(pause_s, f"Waits for the server: {error}", note=self.context.note)
 
     def _is_worth_trying(self, error: StorageError) -> bool:
         if not self._has_connected():
@@ -168,6 +183,11 @@ class Route(Generic[T]):
         self._open = [found for found in opened if isinstance(found, Storage)]
         is_clean = False
         try:
+            self._refused = [
+                side.endpoint
+                for side, found in zip(self.sides, opened, strict=True)
+                if isinstance(found, HungUp)
+            ]
             for index, found in enumerate(opened):
                 if isinstance(found, BaseException):
                     raise found

@@ -1,4 +1,4 @@
-"""How many connections are open to each server, by all workers: no more than its setting allows."""
+"""How many connections are open to each server, by all workers: no more than its setting allows, or it has taken."""
 
 import logging
 import threading
@@ -21,6 +21,8 @@ Turns = dict[str, tuple[float, float]]
 RETRY_S = 1.0
 STALE_S = 10.0
 """A job that has not asked again for so long does not wait any more."""
+REMEMBERED_S = 600.0
+"""How long no more connections are opened than a server took: it may have been busy with others then."""
 TURN_S = 15.0
 """A job that was given a connection goes before those that wait for so long: its next shard follows closely."""
 
@@ -80,6 +82,9 @@ class Slots:
             self._worker_id = worker_id
             with transaction.atomic():
                 rows = [_locked(key) for key in keys]
+                for row in rows:
+                    # A shard that needs more than the server took tries all the same: alone it may get them.
+                    limits[row.key] = min(limits[row.key], max(row.most or 10**6, wanted[row.key]))
                 full = [
                     row
                     for row in rows
@@ -99,6 +104,20 @@ class Slots:
                 return ""
         key = full[0].key
         return f"Waits for a free connection to {names[key]}: {limits[key]} may be open at once."
+
+    def refused(self, worker_id: str, side: Endpoint) -> int:
+        """A server hung up on a new connection: no more than others have open now are opened for `REMEMBERED_S`.
+
+        Gives that number; 0 where nobody else has one, so that the refusal says nothing of a number.
+        """
+        with self._writing, transaction.atomic():
+            row = _locked(endpoints.server_key(side))
+            others = _others(row, worker_id)
+            if not others:
+                return 0
+            row.most, row.most_at = min(others, row.most or others), time.time()
+            row.save()
+            return row.most
 
     def give_back(self) -> None:
         """The shard needs its connections no more; those that are kept open go on counting until they are closed."""
@@ -143,6 +162,8 @@ def _locked(key: str) -> ServerLoad:
     ServerLoad.objects.get_or_create(key=key)
     row = ServerLoad.objects.select_for_update().get(key=key)
     row.waiting, row.served = _fresh(row.waiting, STALE_S), _fresh(row.served, TURN_S)
+    if time.time() - row.most_at > REMEMBERED_S:
+        row.most = None
     return row
 
 
@@ -165,10 +186,15 @@ def _turn_of(row: ServerLoad, job_id: UUID) -> float:
     return float(row.served.get(str(job_id), (now, now))[1])
 
 
-def _has_room(row: ServerLoad, worker_id: str, job_id: UUID, count: int, limit: int) -> bool:
+def _others(row: ServerLoad, worker_id: str) -> int:
+    """How many connections workers other than this one have; forgets those that are gone."""
     alive = set(Worker.objects.filter(pk__in=row.holders).values_list("pk", flat=True))
     row.holders = {holder: number for holder, number in row.holders.items() if holder in alive}
-    used = sum(number for holder, number in row.holders.items() if holder != worker_id)
+    return sum(number for holder, number in row.holders.items() if holder != worker_id)
+
+
+def _has_room(row: ServerLoad, worker_id: str, job_id: UUID, count: int, limit: int) -> bool:
+    used = _others(row, worker_id)
     mine = _since(row, job_id)
     ahead = sum(since < mine for other, (since, _) in row.waiting.items() if other != str(job_id))
     return bool(used + ahead + count <= limit)

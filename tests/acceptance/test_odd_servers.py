@@ -98,7 +98,13 @@ def test_server_of_two_connections_serves_more_workers(tmp_path):
         there["password"] = "x"
         job = transfer(product, local(tree), there | {"root_path": "/site"})
         assert differences(tree, tmp_path / "host/site") == ""
-        assert any("Trying again in" in text for text in log_of(product, job))
+        told = [text for text in log_of(product, job) if "takes no more connections now. " in text]
+        assert any(text.endswith(" 2 are open, and no more are opened for a while.") for text in told)
+        refused = TwoConnections.refused
+        assert refused == len(told)
+        # It is remembered for the next job.
+        transfer(product, local(tree), there | {"root_path": "/again"})
+        assert TwoConnections.refused == refused
         # One that needs both, while those of the last one may still be open.
         transfer(product, there | {"root_path": "/site/folder 0"}, there | {"root_path": "/copy"})
         assert differences(tree / "folder 0", tmp_path / "host/copy") == ""

@@ -164,6 +164,30 @@ def test_more_than_is_ever_allowed_is_said_at_once(side, workers):
     assert not ServerLoad.objects.exists()
 
 
+def test_no_more_are_opened_than_the_server_took(side, workers, monkeypatch):
+    side.options = {"max_connections": 4}
+    one, two, three = workers
+    assert all(worker.take_for(A, side) for worker in workers)
+    assert three.refused("three", side) == 2
+    three.end()
+    assert not three.take_for(A, side)
+    assert two.refused("two", side) == 1
+    two.end()
+    assert not two.take_for(A, side)
+    one.end()
+    # Nobody else has one: it was not for their number.
+    assert two.refused("two", side) == 0
+    assert two.take_for(A, side)
+    two.end()
+    # What needs two at once cannot do with one.
+    assert two.take_for(A, side, side)
+    two.end()
+    assert three.take_for(A, side)
+    assert not one.take_for(A, side)
+    monkeypatch.setattr(slots, "REMEMBERED_S", 0)
+    assert one.take_for(A, side)
+
+
 def test_same_name_behind_a_jump_host_is_another_server(owner, side, workers):
     one, two, _ = workers
     behind = Endpoint(
