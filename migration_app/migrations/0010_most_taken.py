@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('migration_app', '0008_settled_folders'),
+        ('migration_app', '0009_compare_action'),
     ]
 
     operations = [
