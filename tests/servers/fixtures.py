@@ -6,6 +6,7 @@ import pytest
 
 from tests.servers.accounts import Account, new_account
 from tests.servers.openssh import OpenSshServer
+from tests.servers.proftpd import ProftpdServer
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,13 @@ def openssh() -> Iterator[OpenSshServer]:
 def openssh_without_shell() -> Iterator[OpenSshServer]:
     """An OpenSSH server that gives SFTP and nothing else; do not stop it."""
     with OpenSshServer(has_shell=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proftpd() -> Iterator[ProftpdServer]:
+    """A ProFTPD with SFTP; do not stop it."""
+    with ProftpdServer() as server:
         yield server
 
 
