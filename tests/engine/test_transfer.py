@@ -11,7 +11,7 @@ from migration_app.engine.transfer import transfer_items
 from migration_app.storages.errors import ConnectionLost, SourceChanged, StorageError
 from tests.engine.trees import (
     ROUTES,
-    Opener,
+    Route,
     collect,
     connected,
     copy,
@@ -20,22 +20,19 @@ from tests.engine.trees import (
     errors,
     items_of,
     make_tree,
-    openers_of,
+    route_of,
     seen,
 )
-from tests.servers.openssh import OpenSshServer
 
 
 @pytest.fixture(params=ROUTES)
-def route(
-    request: pytest.FixtureRequest, openssh: OpenSshServer, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Opener, Opener]:
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Route:
     """How to open source and destination."""
     monkeypatch.setattr(bundling, "WORTH_FROM", 1)
-    return openers_of(str(request.param), openssh)
+    return route_of(request)
 
 
-def copied(route: tuple[Opener, Opener], source_root: Path, destination_root: Path) -> dict[bytes, str]:
+def copied(route: Route, source_root: Path, destination_root: Path) -> dict[bytes, str]:
     """Copy a whole tree; gives what failed."""
     source, destination = route[0](source_root), route[1](destination_root)
 
@@ -47,31 +44,31 @@ def copied(route: tuple[Opener, Opener], source_root: Path, destination_root: Pa
     return asyncio.run(run())
 
 
-def test_copy_has_everything_that_the_tree_has(route: tuple[Opener, Opener], tmp_path: Path) -> None:
+def test_copy_has_everything_that_the_tree_has(route: Route, tmp_path: Path) -> None:
     make_tree(tmp_path / "from")
     assert copied(route, tmp_path / "from", tmp_path / "to") == {}
-    assert seen(tmp_path / "to") == seen(tmp_path / "from")
+    assert route.seen(tmp_path / "to") == route.seen(tmp_path / "from")
 
 
 @pytest.mark.slow
-def test_large_file_arrives_whole(route: tuple[Opener, Opener], tmp_path: Path) -> None:
+def test_large_file_arrives_whole(route: Route, tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "large").write_bytes(os.urandom(20_000_123))
     assert copied(route, tmp_path / "from", tmp_path / "to") == {}
-    assert seen(tmp_path / "to") == seen(tmp_path / "from")
+    assert route.seen(tmp_path / "to") == route.seen(tmp_path / "from")
 
 
 @pytest.mark.slow
-def test_thousands_of_small_files_arrive(route: tuple[Opener, Opener], tmp_path: Path) -> None:
+def test_thousands_of_small_files_arrive(route: Route, tmp_path: Path) -> None:
     for number in range(5000):
         path = tmp_path / "from" / f"{number % 20}" / f"{number % 400}" / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%d\n" % number * (number % 300))
     assert copied(route, tmp_path / "from", tmp_path / "to") == {}
-    assert seen(tmp_path / "to") == seen(tmp_path / "from")
+    assert route.seen(tmp_path / "to") == route.seen(tmp_path / "from")
 
 
-def test_only_files_that_changed_since_the_listing_fail(route: tuple[Opener, Opener], tmp_path: Path) -> None:
+def test_only_files_that_changed_since_the_listing_fail(route: Route, tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "to").mkdir()
     for name in ("same", "shorter", "longer", "touched", "gone", "folder"):
@@ -96,9 +93,7 @@ def test_only_files_that_changed_since_the_listing_fail(route: tuple[Opener, Ope
     assert os.listdir(tmp_path / "to") == ["same"]
 
 
-def test_file_that_cannot_be_written_leaves_its_neighbours_alone(
-    route: tuple[Opener, Opener], tmp_path: Path
-) -> None:
+def test_file_that_cannot_be_written_leaves_its_neighbours_alone(route: Route, tmp_path: Path) -> None:
     make_tree(tmp_path / "from")
     (tmp_path / "to" / "a" / "one").mkdir(parents=True)
     (tmp_path / "to" / "empty").write_bytes(b"in the way")
@@ -124,7 +119,7 @@ async def standing_still(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("is_stopped", [True, False])
 def test_stopped_or_fenced_off_transfer_writes_nothing_more(
-    is_stopped: bool, route: tuple[Opener, Opener], tmp_path: Path
+    is_stopped: bool, route: Route, tmp_path: Path
 ) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "to").mkdir()

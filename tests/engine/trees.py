@@ -7,7 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+
+import pytest
 
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.folders import set_attributes
@@ -17,7 +19,7 @@ from migration_app.storages.base import Address, BundledReaders, BundledWriters,
 from migration_app.storages.local import LocalStorage
 from migration_app.storages.registry import open_storage
 from migration_app.storages.sftp.storage import SftpStorage
-from tests.servers.openssh import OpenSshServer
+from tests.servers.daemon import Daemon
 
 EVERYTHING = parse_filter([], include_hidden=True)
 LONG_AGO = 1_500_000_000
@@ -37,7 +39,7 @@ def local(root: Path) -> Storage:
     return LocalStorage(LOCAL, os.fsencode(root), guard=is_allowed)
 
 
-def sftp(server: OpenSshServer, username: str = "") -> Opener:
+def sftp(server: Daemon, username: str = "") -> Opener:
     """Makes storages on a server, of whoever runs it or somebody else."""
     address = Address(
         protocol="sftp",
@@ -49,7 +51,7 @@ def sftp(server: OpenSshServer, username: str = "") -> Opener:
     return lambda root: open_storage(address, os.fsencode(root), guard=is_allowed)
 
 
-def other_sftp(server: OpenSshServer) -> Opener:
+def other_sftp(server: Daemon) -> Opener:
     """As `sftp`, and taken for another server: it copies nothing from that one by itself."""
     address = replace(sftp(server)(Path("/")).address, forbidden=("nothing",))
     return lambda root: open_storage(address, os.fsencode(root), guard=is_allowed)
@@ -77,12 +79,28 @@ class InBundles(SftpStorage):
         return self.readers
 
 
-def bundled(server: OpenSshServer, username: str = "") -> Opener:
+def bundled(server: Daemon, username: str = "") -> Opener:
     """As `sftp`; `bundling.WORTH_FROM` has to be 1."""
     address = sftp(server, username)(Path("/")).address
     return lambda root: InBundles(address, os.fsencode(root), guard=is_allowed)
 
 
+class Route(NamedTuple):
+    """Where a tree comes from and where it goes to."""
+
+    source: Opener
+    destination: Opener
+    keeps_link_times: bool = True
+
+    def seen(self, root: Path) -> dict[bytes, tuple[object, ...]]:
+        """Everything about a tree that a copy has to keep on this way."""
+        found = seen(root)
+        if not self.keeps_link_times:
+            found = {path: one[:2] if one[0] == "link" else one for path, one in found.items()}
+        return found
+
+
+PROFTPD_ROUTES = ["local to proftpd", "proftpd to local", "proftpd to proftpd", "proftpd to bundles"]
 ROUTES = [
     "local to local",
     "local to sftp",
@@ -92,19 +110,25 @@ ROUTES = [
     "local to bundles",
     "bundles to local",
     "bundles to bundles",
+    *(pytest.param(route, marks=pytest.mark.slow) for route in PROFTPD_ROUTES),
 ]
 
 
-def openers_of(route: str, server: OpenSshServer) -> tuple[Opener, Opener]:
-    """How to open source and destination of one of `ROUTES`."""
-    openers = {
-        "local": local,
-        "sftp": sftp(server),
-        "other sftp": other_sftp(server),
-        "bundles": bundled(server),
-    }
-    source, _, destination = route.partition(" to ")
-    return openers[source], openers[destination]
+def route_of(request: pytest.FixtureRequest) -> Route:
+    """One of `ROUTES`, which a fixture has as its parameter."""
+    source, _, destination = str(request.param).partition(" to ")
+    return Route(
+        _opener(source, request), _opener(destination, request), keeps_link_times=destination != "proftpd"
+    )
+
+
+def _opener(side: str, request: pytest.FixtureRequest) -> Opener:
+    if side == "local":
+        return local
+    if side == "proftpd":
+        return sftp(request.getfixturevalue("proftpd"))
+    openers = {"sftp": sftp, "other sftp": other_sftp, "bundles": bundled}
+    return openers[side](request.getfixturevalue("openssh"))
 
 
 @asynccontextmanager

@@ -117,6 +117,13 @@ def _read(session: Session, request_id: int, cursor: packets.Cursor) -> None:
     session.data(request_id, b"x" * cursor.number())
 
 
+def _readlink(session: Session, request_id: int, cursor: packets.Cursor) -> None:
+    if cursor.text().endswith(b"link"):
+        session.names(request_id, [(b"target", attributes(0))])
+    else:
+        session.status(request_id, packets.FAILURE, b"Not a link")
+
+
 def _ok(session: Session, request_id: int, _: packets.Cursor) -> None:
     session.status(request_id, packets.OK)
 
@@ -133,7 +140,7 @@ BEHAVED: dict[int, Handler] = {
     packets.OPENDIR: _handle,
     packets.READDIR: _readdir,
     packets.READ: _read,
-    packets.READLINK: lambda session, number, _: session.names(number, [(b"target", attributes(0))]),
+    packets.READLINK: _readlink,
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from migration_app.storages.base import Address
+from tests.servers.daemon import Daemon
 from tests.servers.openssh import OpenSshServer
 from tests.storages.places import Place, sftp_address
 
@@ -43,6 +44,7 @@ def local(folder: Path) -> Place:
         "local",
         pytest.param("sftp", marks=pytest.mark.slow),
         pytest.param("sftp without extensions", marks=pytest.mark.slow),
+        pytest.param("proftpd", marks=pytest.mark.slow),
     ]
 )
 def place(request: pytest.FixtureRequest, folder: Path) -> Place:
@@ -50,6 +52,6 @@ def place(request: pytest.FixtureRequest, folder: Path) -> Place:
     if request.param == "local":
         local: Place = request.getfixturevalue("local")
         return local
-    name = "openssh" if request.param == "sftp" else "openssh_without_extensions"
-    server: OpenSshServer = request.getfixturevalue(name)
+    names = {"sftp": "openssh", "sftp without extensions": "openssh_without_extensions"}
+    server: Daemon = request.getfixturevalue(names.get(request.param, request.param))
     return Place(sftp_address(server), folder, server)

@@ -25,7 +25,7 @@ from migration_app.storages.base import (
 from migration_app.storages.errors import StorageError
 from migration_app.storages.registry import open_storage
 from tests.servers.accounts import acting_as
-from tests.servers.openssh import OpenSshServer
+from tests.servers.daemon import Daemon
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Place:
 
     address: Address
     folder: Path
-    server: OpenSshServer | None = None
+    server: Daemon | None = None
 
     def storage(self, root: bytes | None = None, *, guard: Guard = lambda: True) -> Storage:
         return open_storage(self.address, os.fsencode(self.folder) if root is None else root, guard=guard)
@@ -71,7 +71,7 @@ class Place:
         return self.address.protocol == "sftp"
 
 
-def sftp_address(server: OpenSshServer, **options: Any) -> Address:
+def sftp_address(server: Daemon, **options: Any) -> Address:
     options = {"username": server.username, "ssh_key": server.private_key, **options}
     return Address("sftp", server.host, server.port, **options)
 

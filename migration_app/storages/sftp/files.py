@@ -16,6 +16,8 @@ from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 COPY_DATA = b"copy-data"
+COARSEST_S = 2
+"""How far a time that was kept may be from what was given, as on FAT."""
 Explain = Callable[[StorageError, Callable[[StorageError], None]], None]
 """Finds out what is behind an error, and gives that or the error itself."""
 Look = Callable[[Callable[[Attributes | StorageError], None]], None]
@@ -93,7 +95,7 @@ class SftpWriter(Writer):
         self._handle = packets.text(handle)
         self._explain = explain
         self._look = look
-        self._size = 0
+        self._size = self._mtime = 0
         self._is_open = True
         self._unanswered = 0
         self._error: StorageError | None = None
@@ -143,6 +145,7 @@ class SftpWriter(Writer):
             answer(OperationFailed("The file is closed."))
             return
         self._finished, self._size = answer, size
+        self._mtime = min(max(mtime, 0), packets.LATEST_MTIME)
         self._unanswered += 2
         attributes = packets.attributes(mode=mode & 0o777, mtime=mtime)
         self._wire.command(packets.FSETSTAT, self._handle + attributes, self._attributes_answered)
@@ -179,6 +182,9 @@ class SftpWriter(Writer):
             # It may hide files; what is lost with the connection is not known to be there.
             self._one_answered(found if isinstance(found, ConnectionLost) else None)
         elif found.file_type not in (None, stat.S_IFREG) or found.size in (None, self._size):
+            if found.mtime is not None and abs(found.mtime - self._mtime) > COARSEST_S:
+                # Said OK and did not do it, as ProFTPD does with IgnoreSFTPSetTimes.
+                self._refusal = self._refusal or AttributesRefused("The server does not keep times.")
             self._one_answered(None)
         else:
             self._one_answered(OperationFailed(f"The server kept {found.size:,} bytes of {self._size:,}."))

@@ -14,12 +14,15 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.names import LONGEST_PATH, refusal_of
 from migration_app.storages.sftp import packets
+from migration_app.storages.sftp.looks import as_it_was_made, look
 from migration_app.storages.sftp.packets import Attributes, Cursor, MalformedPacket
 from migration_app.storages.sftp.wire import SftpWire, wrong_answer
 
 _AHEAD = 2
 KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.FOLDER, stat.S_IFLNK: Kind.LINK}
 MOST_LINK_TARGET = 4096
+LONGEST_LINK_ASKED = 2048
+"""Of servers that are not OpenSSH: ProFTPD's mod_sftp (1.3.8) dies of READLINK of one of more than some 3,000 bytes."""
 MOST_LINKS_ASKED = 4096
 MOST_ENTRIES = 1_000_000
 """Of one folder. One of 50,000 is already slow everywhere; a listing that goes on is no folder but an attack."""
@@ -55,14 +58,13 @@ class FolderLister:
         if self._path:
             # OPENDIR follows a link, and version 3 cannot forbid it. The root may be one.
             self._outstanding += 1
-            self._wire.request(packets.LSTAT, name, self._looked)
+            look(self._wire, name, self._looked)
         self._outstanding += 1
         self._wire.request(packets.OPENDIR, name, self._opened)
 
-    def _looked(self, kind: int, data: bytes, error: StorageError | None) -> None:
-        found = Cursor(data).attributes() if kind == packets.ATTRS else None
+    def _looked(self, found: Attributes | StorageError) -> None:
         self._outstanding -= 1
-        if found is not None and found.file_type not in (None, stat.S_IFDIR):
+        if isinstance(found, Attributes) and found.file_type not in (None, stat.S_IFDIR):
             self._error = NotAFolder("Not a folder, or a symbolic link, which is not followed.")
         self._begin()
 
@@ -162,21 +164,30 @@ class FolderLister:
         if kind is not Kind.LINK:
             self._entries.append(entry)
             return
+        if self._wire.may_follow_links and (found.size or 0) > LONGEST_LINK_ASKED:
+            self._problems.append(
+                (path, NameRefused("The link is longer than this server can be asked about."))
+            )
+            return
         self._outstanding += 1
         absolute = self._absolute.rstrip(b"/") + b"/" + path.rpartition(b"/")[2]
 
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
-            self._add_link(entry, kind, data, error)
+            self._add_link(entry, absolute, found.size or 0, kind, data, error)
             self._outstanding -= 1
             self._read_on()
             self._finish()
 
         self._wire.request(packets.READLINK, packets.text(absolute), done)
 
-    def _add_link(self, entry: Entry, kind: int, data: bytes, error: StorageError | None) -> None:
+    def _add_link(
+        self, entry: Entry, absolute: bytes, length: int, kind: int, data: bytes, error: StorageError | None
+    ) -> None:
         refused = error
         if kind == packets.NAME:
             target = one_name(data)
+            if self._wire.may_follow_links:
+                target = as_it_was_made(target, absolute, length)
             if 0 < len(target) <= MOST_LINK_TARGET and b"\0" not in target:
                 self._bytes_seen += len(target)
                 self._entries.append(replace(entry, target=target))

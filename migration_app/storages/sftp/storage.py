@@ -1,6 +1,7 @@
 """A tree on an SFTP server."""
 
 import asyncio
+import contextlib
 import stat
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -45,8 +46,10 @@ from migration_app.storages.sftp.digests import digest_beginning_by_command, dig
 from migration_app.storages.sftp.files import COPY_DATA, SftpReader, SftpWriter
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
+from migration_app.storages.sftp.looks import Explain, look
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
+from migration_app.storages.sftp.renames import LSETSTAT, POSIX_RENAME, NewLink, Rename
 from migration_app.storages.sftp.tar_channel import has_gnu_tar
 from migration_app.storages.sftp.tar_readers import TarReaders
 from migration_app.storages.sftp.tar_writers import TarWriters
@@ -59,7 +62,6 @@ MORE_FILES_PER_S = 4800
 """So many more for each second of a round trip."""
 T = TypeVar("T")
 Refusal = TypeVar("Refusal", StorageError, StorageError | None)
-Explain = Callable[[Attributes | StorageError], None]
 
 
 class SftpStorage(Storage):
@@ -71,7 +73,8 @@ class SftpStorage(Storage):
     - a folder is looked at (LSTAT) in the same flight as it is opened for listing, and refused when it is a link;
     - a file is opened for writing with EXCL, which follows no link; what has its name is removed first;
     - a file that is read is measured afterwards (FSTAT), and is not taken when that is not what was listed;
-    - a folder's mode and mtime are set with lsetstat, where the server has it, or after a look.
+    - a folder's mode and mtime are set with lsetstat, where the server has it, or after a look;
+    - a look asks for what a link holds beside LSTAT, where that may follow links, and so does a rename.
     An attacker who writes in the tree as it is moved should be given an account of his own by the server.
     """
 
@@ -84,6 +87,8 @@ class SftpStorage(Storage):
         self._is_openssh = False
         self._real_roots: dict[bytes, bytes] = {}
         """What the server calls roots that it was asked about."""
+        self._new_links: dict[Path, NewLink] = {}
+        """Links that were made and have not got their final name, where they cannot be renamed."""
 
     @property
     def is_connected(self) -> bool:
@@ -99,6 +104,7 @@ class SftpStorage(Storage):
         self._is_openssh = "OpenSSH" in self._connection.get_extra_info("server_version", "")
         # Whoever comes next for this connection knows the key by then.
         self.address = self.address.pinned_to(self.trace)
+        self._wire.may_follow_links = not self._is_openssh
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
@@ -109,8 +115,8 @@ class SftpStorage(Storage):
                 FAR_FILES, max(1, self._wire.most_handles // 2) if self._wire.most_handles else NEAR_FILES
             ),
             in_order=self._is_openssh,
-            atomic_rename=b"posix-rename@openssh.com" in extensions,
-            link_times=b"lsetstat@openssh.com" in extensions,
+            atomic_rename=POSIX_RENAME in extensions,
+            link_times=LSETSTAT in extensions,
             # What stands before a store of objects may wait for every byte, in its order; OpenSSH has real files.
             holes=self._is_openssh,
             earliest_mtime=0,
@@ -260,7 +266,12 @@ class SftpStorage(Storage):
                 Cursor(data).attributes() if kind == packets.ATTRS else wrong_answer(kind, data, error),
             )
 
-        self._request(packets.STAT if follow else packets.LSTAT, name, done)
+        if self._wire is None:
+            then(ConnectionLost("Not connected."))
+        elif follow:
+            self._wire.request(packets.STAT, name, done)
+        else:
+            look(self._wire, name, then)
 
     def _blame_disk(self, error: Refusal, answer: Callable[[Refusal], None]) -> None:
         """Give NoSpace in place of an error that may be one: OpenSSH has the same word for it as for all else."""
@@ -283,7 +294,11 @@ class SftpStorage(Storage):
     async def root_entry(self) -> Entry:
         """See Storage."""
         # The root itself may be a link, as hosters have it; what lies below is never followed.
-        found = await self._attributes(self.absolute(b""))
+        try:
+            found = await self._attributes(self.absolute(b""))
+        except OperationFailed as error:
+            # Not every server tells that what is on the way there is no folder.
+            raise await self._file_on_the_way() or error from None
         if found.file_type not in (None, stat.S_IFDIR):
             raise NotAFolder(f"{shown(self.root)} is a file, not a folder.")
         return Entry(b"", Kind.FOLDER, 0, found.mtime or 0, (found.mode or 0o755) & 0o7777)
@@ -296,16 +311,26 @@ class SftpStorage(Storage):
             await self._make_folders()
 
     async def _make_folders(self) -> None:
-        parts = [part for part in self.root.split(b"/") if part]
-        start = b"/" if self.root.startswith(b"/") else b""
-        for count in range(1, len(parts) + 1):
-            path = start + b"/".join(parts[:count])
+        for path in self._folders_to_root():
             try:
                 found = await self._attributes(path)
             except NotFound:
                 found = await self._made(path)
             if found.file_type not in (None, stat.S_IFDIR):
                 raise NotAFolder(f"{shown(path)} is a file, not a folder.")
+
+    def _folders_to_root(self) -> list[bytes]:
+        parts = [part for part in self.root.split(b"/") if part]
+        start = b"/" if self.root.startswith(b"/") else b""
+        return [start + b"/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+    async def _file_on_the_way(self) -> NotAFolder | None:
+        for path in self._folders_to_root():
+            with contextlib.suppress(StorageError):
+                found = await self._attributes(path)
+                if found.file_type not in (None, stat.S_IFDIR):
+                    return NotAFolder(f"{shown(path)} is a file, not a folder.")
+        return None
 
     async def _made(self, path: bytes) -> Attributes:
         future: asyncio.Future[StorageError | None] = asyncio.get_running_loop().create_future()
@@ -371,10 +396,22 @@ class SftpStorage(Storage):
 
         def replace(refusal: StorageError) -> None:
             if isinstance(refusal, OperationFailed | AlreadyExists):
-                self._command(packets.REMOVE, name, lambda _: None)
-                self._open_new(name, answer, explain)
+                make_room(refusal)
+            elif isinstance(refusal, PermissionDenied):
+                # ProFTPD's word for a folder or link that has the name.
+                self._look(name, lambda found: judge(found, refusal))
             else:
                 answer(refusal)
+
+        def judge(found: Attributes | StorageError, refusal: StorageError) -> None:
+            if isinstance(found, Attributes) and found.file_type == stat.S_IFLNK:
+                make_room(refusal)
+            else:
+                answer(folder_or(found, refusal))
+
+        def make_room(_: StorageError) -> None:
+            self._command(packets.REMOVE, name, lambda _: None)
+            self._open_new(name, answer, explain)
 
         def explain(refusal: StorageError) -> None:
             self._look(name, lambda found: self._blame_disk(folder_or(found, refusal), answer))
@@ -395,8 +432,8 @@ class SftpStorage(Storage):
 
     def _writer(self, wire: SftpWire, name: bytes, data: bytes) -> SftpWriter:
         # OpenSSH refuses what it can write but a part of. Others say OK then, as on a disk that is full.
-        look = None if self._is_openssh else partial(self._look, name)
-        return SftpWriter(wire, Cursor(data).text(), self._blame_disk, look)
+        measure = None if self._is_openssh else partial(self._look, name, follow=True)
+        return SftpWriter(wire, Cursor(data).text(), self._blame_disk, measure)
 
     def reopen_writer(self, path: Path, answer: Answer[Writer]) -> None:
         """See Storage."""
@@ -466,63 +503,37 @@ class SftpStorage(Storage):
             answer(NameRefused(f"A link cannot point to {shown(target)!r}."))
             return
 
+        link, wire = NewLink(target, mtime), self._wire
+        if wire is None:
+            answer(ConnectionLost("Not connected."))
+            return
+
         def done(error: StorageError | None) -> None:
-            if error is None and self.capabilities.link_times:
-                body = packets.text(b"lsetstat@openssh.com") + name + packets.attributes(mtime=mtime)
-                # A link whose time could not be set is still the link.
-                self._command(packets.EXTENDED, body, lambda _: None)
+            if error is None and wire.may_follow_links:
+                self._new_links[path] = link
             if isinstance(error, OperationFailed):
                 self._look(name, lambda found: answer(taken_or(found, error)))
             else:
                 answer(error)
 
-        # OpenSSH takes the target first, against the draft, and the others follow it (PROTOCOL, 4.1).
-        self._command(packets.SYMLINK, packets.text(target) + name, done)
+        link.make(wire, name, done)
 
     def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
         """See Storage."""
+        link = self._new_links.pop(path, None)
         name, final = self._name(path, answer), None
         if name is not None:
             final = self._name(new_path, answer)
         if name is None or final is None:
             return
-        names = name + final
-
-        def explain(error: StorageError | None) -> None:
-            if isinstance(error, OperationFailed | PermissionDenied):
-                self._look(final, lambda found: answer(folder_or(found, error)))
-            else:
-                answer(error)
-
-        def make_room(found: Attributes | StorageError, refusal: StorageError) -> None:
-            if isinstance(found, StorageError) or found.file_type == stat.S_IFDIR:
-                answer(folder_or(found, refusal))
-                return
-            self._command(packets.REMOVE, final, lambda _: None)
-            self._command(packets.RENAME, names, explain)
-
-        def look(error: StorageError | None) -> None:
-            # RENAME of version 3 fails when the new name is taken (draft, 6.5). What has it is removed only when
-            # that may be the reason, and there is something to put in its place.
-            if not isinstance(error, OperationFailed | AlreadyExists | PermissionDenied):
-                answer(error)
-                return
-            self._look(
-                name,
-                lambda found: (
-                    answer(found)
-                    if isinstance(found, StorageError)
-                    else self._look(final, lambda taken: make_room(taken, error))
-                ),
-            )
-
-        if self.capabilities.atomic_rename:
-            self._command(packets.EXTENDED, packets.text(b"posix-rename@openssh.com") + names, explain)
+        if self._wire is None:
+            answer(ConnectionLost("Not connected."))
         else:
-            self._command(packets.RENAME, names, look)
+            Rename(self._wire, name, final, link, answer).start()
 
     def remove(self, path: Path, answer: Answer[None]) -> None:
         """See Storage."""
+        self._new_links.pop(path, None)
         if (name := self._name(path, answer)) is None:
             return
 
@@ -570,7 +581,7 @@ class SftpStorage(Storage):
                 self._command(packets.SETSTAT, name + attributes, done)
 
         if path and self.capabilities.link_times:
-            body = packets.text(b"lsetstat@openssh.com") + name + attributes
+            body = packets.text(LSETSTAT) + name + attributes
             self._command(packets.EXTENDED, body, look)
         else:
             self._look(name, set_looked_at, follow=not path)

@@ -56,6 +56,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         """How long the server took to answer a question that costs it nothing; 0 when it was asked none."""
         self.most_handles = 0
         """How many files may be open; 0 when the server does not say."""
+        self.may_follow_links = True
+        """Whether LSTAT, RENAME and READLINK may be about what a link leads to."""
         self.error: StorageError | None = None
         self._loop = asyncio.get_running_loop()
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
