@@ -127,9 +127,21 @@ def to_compare(job_id: UUID, first: int, last: int) -> list[Pair]:
     rows = rows_of(job_id).filter(
         number__gte=first, number__lte=last, state=EntryState.PENDING, action=EntryAction.COMPARE
     )
+    # As in `pending`, not as model instances.
+    columns = rows.values_list(
+        *("number", "path", "size", "mtime", "mode", "real_path", "is_settled", "error", "target")
+    )
     return [
-        Pair(row.number, entry_of(row), row.is_settled, row.error, place_of(row))
-        for row in rows.order_by("number")
+        Pair(
+            number,
+            Entry(path_bytes(path), Kind.FILE, size, mtime, mode, real=path_bytes(real_path)),
+            is_settled,
+            reason,
+            path_bytes(place),
+        )
+        for number, path, size, mtime, mode, real_path, is_settled, reason, place in columns.order_by(
+            "number"
+        )
     ]
 
 

@@ -11,7 +11,7 @@ from migration_app.storages.base import Entry, Storage
 from migration_app.storages.errors import AttributesRefused, StorageError
 
 BATCH_BYTES = 64 * 10**6
-BATCH_FILES = 500
+BATCH_FILES = 2000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from functools import partial
 from migration_app.engine.pace import LONGEST_WAIT_S, Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
-from migration_app.storages.base import Entry, Path, Reader, Storage
+from migration_app.storages.base import Entry, Path, Reader, Storage, files_at_once
 from migration_app.storages.errors import ConnectionLost, OperationFailed, SourceChanged, StorageError
 
-FILES_AT_ONCE = 64
 WINDOW = 8 * 2**20
 """Bytes that were asked for and have not come yet."""
 BATCH_S = 0.2
@@ -72,7 +71,7 @@ class _Reading:
         self.hungry: deque[_FileReading] = deque()
         self.under_way: set[_FileReading] = set()
         self._left = deque(enumerate(files))
-        self._rounds = Rounds[tuple[int, Entry]](FILES_AT_ONCE)
+        self._rounds = Rounds[tuple[int, Entry]](files_at_once(storage.capabilities))
         self._done: list[Digest] = []
         self.pump = Pump(self._step)
 

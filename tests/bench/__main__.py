@@ -10,7 +10,7 @@ was wrong at most, between 20 % and 90 % of a run of 3 s or more. "yes" and "NO"
 A cell is a way, a tree and a round trip, as in up-small-0ms:
   up      to a server; down   from one; relay   from one to another; local   between two folders;
   scan    lists a tree at a server, localscan one of this machine
-  small   WordPress, four times over; again   the same, of which the copy is there already;
+  small   WordPress, four times over; again   the same, of which the copy is there already; sums   again, by content;
   large   two files of random bytes; many, most   tiny files
   0ms     the loopback; 40ms   through a proxy that holds back every byte, where less is moved
 """

@@ -31,7 +31,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """The tree that is moved: over a long way it is mostly a smaller one."""
-        if self.tree == "again":
+        if self.is_again:
             return "small"
         return f"{self.tree} far" if self.rtt_ms else self.tree
 
@@ -43,13 +43,23 @@ class Cell:
     @property
     def is_again(self) -> bool:
         """Whether the copy is there already."""
-        return self.tree == "again"
+        return self.tree in ("again", "sums")
+
+    @property
+    def is_by_content(self) -> bool:
+        """Whether what both sides hold is compared, whatever their times."""
+        return self.tree == "sums"
 
 
 CELLS = [
     *(Cell(way, "small", 0) for way in ("up", "down", "relay", "local")),
     *(Cell(way, "small", FAR_MS) for way in ("up", "down", "relay")),
-    *(Cell(way, "again", rtt_ms) for rtt_ms in (0, FAR_MS) for way in ("up", "down")),
+    *(
+        Cell(way, tree, rtt_ms)
+        for tree in ("again", "sums")
+        for rtt_ms in (0, FAR_MS)
+        for way in ("up", "down")
+    ),
     *(Cell(way, "large", 0) for way in ("up", "down", "relay", "local")),
     *(Cell(way, "large", FAR_MS) for way in ("up", "down", "relay")),
     *(Cell(way, tree, 0) for way in (*SCANS, "up") for tree in ("many", "most")),

@@ -130,6 +130,7 @@ class Haulier(Peer):
         if cell.is_scan:
             return self._follow("/api/scan/stream", {"server_config": self._side(source)})
         request = {"source_config": self._side(source), "dest_config": self._side(target)}
+        request["checksum"] = cell.is_by_content
         return self._follow("/api/transfer/stream", request)
 
     def _follow(self, path: str, request: dict[str, Any]) -> Run:
@@ -175,7 +176,7 @@ class PlainHaulier(Haulier):
         self._plain_ports = plain_ports
 
     def reason_against(self, cell: Cell) -> str:
-        if cell.tree not in ("small", "again") or cell.way == "local":
+        if cell.tree not in ("small", "again", "sums") or cell.way == "local":
             return "measured with small files and servers"
         return ""
 
@@ -184,7 +185,7 @@ class PlainHaulier(Haulier):
 
 
 class Rsync(Peer):
-    """`rsync -a`, over ssh where one side is a server."""
+    """`rsync -a`, over ssh where one side is a server; with `-c` where contents are compared."""
 
     name = "rsync -a"
     program = "rsync"
@@ -200,7 +201,14 @@ class Rsync(Peer):
     def run(self, cell: Cell, source: Place, target: Place) -> Run:
         port = source.port or target.port
         shell = shlex.join(self._access.ssh(port)) if port else "false"
-        run("rsync", "-a", "-e", shell, f"{self._named(source)}/", f"{self._named(target)}/")
+        run(
+            "rsync",
+            "-ac" if cell.is_by_content else "-a",
+            "-e",
+            shell,
+            f"{self._named(source)}/",
+            f"{self._named(target)}/",
+        )
         return Run()
 
     def _named(self, place: Place) -> str:
@@ -329,6 +337,8 @@ class Find(Peer):
 def _too_slow(cell: Cell) -> str:
     if cell.is_scan:
         return "find lists"
+    if cell.is_by_content:
+        return "it runs a command for each file, or compares no contents"
     return "it takes very long for so many files" if cell.tree in _SLOW_TREES else ""
 
 
