@@ -1,6 +1,6 @@
 """Compares two trees and says for each entry of the source what to do."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -112,9 +112,11 @@ async def compare_trees(
             batch.unreadable.append((folder.path, here))
             walk.visited(folder, (), 0)
             return
+        if isinstance(there, FolderListing):
+            grain.see(there.entries)
         entries = _taken(here, filter, choices, batch)
         names = {entry.path for entry in here.entries}
-        comparison = _Comparison(folder, there, destination.capabilities, choices, names)
+        comparison = _Comparison(folder, there, destination.capabilities, choices, names, grain)
         steps = [comparison.step(entry) for entry in entries]
         batch.steps += steps
         if folder.exists_at_destination:
@@ -122,6 +124,7 @@ async def compare_trees(
         inside = [_open_folder(folder, step) for step in steps if is_folder(step.entry)]
         walk.visited(folder, inside, len(steps))
 
+    grain = Grain()
     first = [OpenFolder(b"", True)] if frontier is None else frontier
     walk = Walk[OpenFolder](first, visit, source.capabilities, destination.capabilities)
     try:
@@ -133,6 +136,36 @@ async def compare_trees(
         walk.close()
     if walk.lost is not None:
         raise walk.lost
+
+
+class Grain:
+    """Whether the destination rounds the times of files to two seconds, as FAT and what is like it do.
+
+    It is taken to once enough of its files have different times and all of those are even: a storage that keeps each
+    second shows that by chance once in 2 ** `ENOUGH` times. Until then a file that was rounded is copied again.
+    """
+
+    ENOUGH = 16
+
+    def __init__(self) -> None:
+        self._even: set[int] = set()
+        self._is_fine = False
+
+    def see(self, entries: Iterable[Entry]) -> None:
+        """Learn from what is there."""
+        for entry in entries:
+            if self._is_fine:
+                return
+            if entry.kind is not Kind.FILE:
+                continue
+            self._is_fine = entry.mtime % 2 == 1
+            if len(self._even) < self.ENOUGH:
+                self._even.add(entry.mtime)
+
+    def rounds(self, mtime: int, there: int) -> bool:
+        """Whether it makes the one out of the other, up or down."""
+        is_coarse = not self._is_fine and len(self._even) >= self.ENOUGH
+        return is_coarse and abs(mtime - there) == 1
 
 
 class _Pair:
@@ -196,10 +229,12 @@ class _Comparison:
         limits: Capabilities,
         choices: Choices,
         names: set[bytes],
+        grain: Grain,
     ) -> None:
         self._conflict = folder.conflict
         self._limits = limits
         self._choices = choices
+        self._grain = grain
         self._names = names
         """Paths that the source has, or that were given away: no other file may get one of them."""
         self._there: dict[bytes, Entry] = {}
@@ -241,7 +276,7 @@ class _Comparison:
         if reason := self._choices.reason_to_leave(entry):
             return Step(entry, Action.SKIP, reason)
         reason = self._choices.reason_to_keep(entry, there)
-        is_right = _is_same_mode(entry, there) and _is_same_time(entry, there, self._limits)
+        is_right = _is_same_mode(entry, there) and self._is_same_time(entry, there)
         is_settled = bool(reason) or self._choices.by_size or is_right
         if self._choices.conflict is not Conflict.RENAME:
             return Step(entry, Action.COMPARE, reason, is_settled=is_settled)
@@ -282,7 +317,10 @@ class _Comparison:
         # A mode that was tightened at the source must not stay open at the destination; but a second file with another
         # mode would help nobody.
         is_mode_kept = _is_same_mode(entry, there) or self._choices.conflict is Conflict.RENAME
-        return is_mode_kept and _is_same_time(entry, there, self._limits)
+        return is_mode_kept and self._is_same_time(entry, there)
+
+    def _is_same_time(self, entry: Entry, there: Entry) -> bool:
+        return _is_same_time(entry, there, self._limits) or self._grain.rounds(entry.mtime, there.mtime)
 
 
 def _may_be_equal(entry: Entry, there: Entry) -> bool:

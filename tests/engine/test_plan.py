@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -258,3 +258,35 @@ def test_copy_of_a_tree_has_nothing_left_to_do(tmp_path: Path, openssh: OpenSshS
             return steps_of(await compared(source, destination))
 
     assert {action for action, _ in asyncio.run(go()).values()} == {Action.SKIP}
+
+
+def coarse_pair(
+    round_to_even: Callable[[int], int], *, count: int = 40
+) -> tuple[MemoryStorage, MemoryStorage]:
+    """Files of one time a second, and their copies as a storage keeps them that knows each other second only."""
+    source, destination = MemoryStorage(), MemoryStorage()
+    for number in range(count):
+        source.add(b"folder/%02d" % number, b"1", mtime=MTIME + number)
+        destination.add(b"folder/%02d" % number, b"1", mtime=round_to_even(MTIME + number))
+    return source, destination
+
+
+@pytest.mark.parametrize("up", [0, 1])
+def test_times_that_the_destination_rounds_to_two_seconds_are_the_same(up: int) -> None:
+    source, destination = coarse_pair(lambda mtime: mtime + (up or -1) * (mtime % 2))
+    source.nodes[b"folder/05"].mtime += 4
+    source.nodes[b"folder/07"].mtime -= 4
+    actions = {path: action for path, (action, _) in plan(source, destination).items()}
+    assert {path for path, action in actions.items() if action is Action.UPDATE} == {
+        b"folder/05",
+        b"folder/07",
+    }
+
+
+def test_second_is_a_second_where_one_file_shows_that_or_few_show_anything() -> None:
+    source, destination = coarse_pair(lambda mtime: mtime - mtime % 2)
+    destination.add(b"folder/other", b"1", mtime=MTIME + 1)
+    found = plan(source, destination)
+    assert [found[b"folder/%02d" % n][0] for n in (4, 5)] == [Action.SKIP, Action.UPDATE]
+    found = plan(*coarse_pair(lambda mtime: mtime - mtime % 2, count=8))
+    assert [found[b"folder/%02d" % n][0] for n in (4, 5)] == [Action.SKIP, Action.UPDATE]
