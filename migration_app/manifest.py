@@ -8,13 +8,13 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, Max, Q, QuerySet, Sum
 
 from migration_app.engine.contents import Compared, Pair
 from migration_app.engine.items import Item
@@ -22,8 +22,11 @@ from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, M
 from migration_app.paths import PathSet, ancestors, hashes_in, path_bytes, path_hash, path_text
 from migration_app.storages.base import OWNER_WRITES, Entry, Kind
 from sessions_app.models import Job
+from sessions_app.runners import ShardContext
 
 BATCH = 2000
+RANGE = 10_000
+"""How many rows one transaction changes at the most: others write, and leases are renewed, in between."""
 
 _TABLE = ManifestEntry._meta.db_table
 _COLUMNS = (
@@ -61,9 +64,26 @@ class Row:
     """As in `ManifestEntry`."""
 
 
-def rows_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
-    """A job's rows."""
-    return ManifestEntry.objects.filter(job_id=job_id)
+def rows_of(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
+    """A job's rows, or those with such numbers."""
+    rows = ManifestEntry.objects.filter(job_id=job_id)
+    return rows if numbers is None else rows.filter(number__gte=numbers.start, number__lt=numbers.stop)
+
+
+def ranges(job_id: UUID, *, first: int = 0, below: int | None = None) -> Iterator[range]:
+    """The numbers of a job's rows from `first` on, `RANGE` at a time: there may be a million rows, which no one
+    transaction may change. Rows that are added meanwhile are left out."""
+    if below is None:
+        last = rows_of(job_id).aggregate(last=Max("number"))["last"]
+        below = 0 if last is None else last + 1
+    for start in range(first, below, RANGE):
+        yield range(start, min(start + RANGE, below))
+
+
+def in_ranges(context: ShardContext, write: Callable[[UUID, range], None]) -> None:
+    """Write something to all rows of a shard's job, in ranges; after a crash it is begun again."""
+    for numbers in ranges(context.job_id):
+        context.checkpoint(write=partial(write, context.job_id, numbers))
 
 
 def add(job_id: UUID, rows: Sequence[Row]) -> None:
@@ -204,43 +224,49 @@ def find(job_id: UUID, paths: Sequence[bytes], *, first: int = 0) -> dict[bytes,
     return found
 
 
-def _is_failed(rows: "QuerySet[ManifestEntry]") -> Q:
-    """Of a row: its entry failed, differs at the destination, or was not found there when all of `rows` were looked
-    for."""
-    missing = Q(evidence="", error="") & ~Q(kind=EntryKind.OTHER)
-    differs = Q(evidence=Evidence.MISMATCH)
-    if rows.exclude(evidence="").exists():
-        differs |= missing
-    return Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING))
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The rows of a job's earlier runs; some of them another run has to look at again."""
 
+    job_id: UUID
+    below: int
+    """Those with a number from here on are of later runs."""
+    is_proved: bool
+    """Whether one of those runs has looked for all of them at the destination."""
 
-def _failed(job_id: UUID, below: int) -> "QuerySet[ManifestEntry]":
-    """Those with a lower number."""
-    rows = rows_of(job_id).filter(number__gt=0, number__lt=below)
-    return rows.filter(_is_failed(rows))
+    def failed(self, numbers: range) -> "QuerySet[ManifestEntry]":
+        """Those among rows with such numbers: what failed, differs at the destination, or was not found there."""
+        rows = rows_of(self.job_id, range(max(1, numbers.start), min(self.below, numbers.stop)))
+        return rows.filter(_is_failed(is_proved=self.is_proved)).order_by("number")
 
+    def failed_paths(self) -> Iterator[bytes]:
+        """The paths of all of them. Rows may be written meanwhile."""
+        for numbers in ranges(self.job_id, below=self.below):
+            yield from map(path_bytes, self.failed(numbers).values_list("path", flat=True))
 
-def failed_paths(job_id: UUID, below: int) -> Iterator[list[bytes]]:
-    """Paths of the rows that another run has to look at again, in batches; those with a number from `below` on are its
-    own. Rows may be written meanwhile."""
-    rows = _failed(job_id, below).order_by("number").values_list("number", "path")
-    last = 0
-    while batch := list(rows.filter(number__gt=last)[:BATCH]):
-        yield [path_bytes(path) for _, path in batch]
-        last = batch[-1][0]
+    def drop_failed(self, numbers: range) -> None:
+        """Delete those, inside the caller's transaction."""
+        self.failed(numbers).delete()
 
-
-def has_failed(job_id: UUID, below: int) -> Callable[[ManifestEntry], bool]:
-    """Tells whether a row is one of those."""
-    is_proved = rows_of(job_id).filter(number__gt=0, number__lt=below).exclude(evidence="").exists()
-
-    def is_failed(row: ManifestEntry) -> bool:
-        if not 0 < row.number < below or row.state == EntryState.PENDING:
+    def has_failed(self, row: ManifestEntry) -> bool:
+        """Whether a row is one of them."""
+        if not 0 < row.number < self.below or row.state == EntryState.PENDING:
             return False
-        is_missing = is_proved and not row.evidence and not row.error and row.kind != EntryKind.OTHER
+        is_missing = self.is_proved and not row.evidence and not row.error and row.kind != EntryKind.OTHER
         return row.state == EntryState.FAILED or row.evidence == Evidence.MISMATCH or is_missing
 
-    return is_failed
+
+def is_proved(job_id: UUID) -> bool:
+    """Whether the rows of a job were looked for at the destination."""
+    return rows_of(job_id).filter(number__gt=0).exclude(evidence="").exists()
+
+
+def _is_failed(*, is_proved: bool) -> Q:
+    """Of a row: its entry failed, differs at the destination, or was not found there when all were looked for."""
+    differs = Q(evidence=Evidence.MISMATCH)
+    if is_proved:
+        differs |= Q(evidence="", error="") & ~Q(kind=EntryKind.OTHER)
+    return Q(state=EntryState.FAILED) | (differs & ~Q(state=EntryState.PENDING))
 
 
 def below_failed(job_id: UUID, paths: Iterable[bytes], *, first: int) -> set[bytes]:
@@ -251,16 +277,16 @@ def below_failed(job_id: UUID, paths: Iterable[bytes], *, first: int) -> set[byt
     return {path for path, folders in above.items() if not failed.isdisjoint(folders)}
 
 
-def drop_failed(job_id: UUID, below: int) -> None:
-    """Delete those rows, inside the caller's transaction."""
-    _failed(job_id, below).delete()
+def drop(job_id: UUID, numbers: range) -> None:
+    """Delete rows, inside the caller's transaction."""
+    rows_of(job_id, numbers).delete()
 
 
 def sums_without_failed(job_id: UUID) -> dict[str, int]:
     """Counters of a transfer as its rows have it: files and bytes that are to be copied and that are, files skipped,
     and what is still to be compared by content."""
     rows = rows_of(job_id).filter(number__gt=0)
-    files = rows.filter(kind=EntryKind.FILE).exclude(_is_failed(rows))
+    files = rows.filter(kind=EntryKind.FILE).exclude(_is_failed(is_proved=is_proved(job_id)))
     done = Q(state=EntryState.DONE)
     is_undecided = Q(state=EntryState.PENDING, action=EntryAction.COMPARE)
     to_copy = done | (Q(state=EntryState.PENDING) & ~is_undecided)
@@ -366,28 +392,29 @@ def set_evidence(job_id: UUID, found: Iterable[tuple[int, Evidence, str]]) -> No
     )
 
 
-def forget_evidence(job_id: UUID) -> None:
+def forget_evidence(job_id: UUID, numbers: range) -> None:
     """As if nobody had looked at the destination again."""
-    rows = rows_of(job_id).exclude(evidence="")
+    rows = rows_of(job_id, numbers).exclude(evidence="")
     rows.filter(evidence=Evidence.MISMATCH).exclude(state=EntryState.FAILED).update(error="")
     rows.update(evidence="")
 
 
-def copy(job_id: UUID, to_job_id: UUID) -> None:
-    """Give another job what should be at the destination of this one, still to be looked at."""
-    columns = ", ".join(
-        name for name in _COLUMNS if name not in ("job_id", "state", "action", "error", "attempts")
-    )
+def copy(job_id: UUID, to_job_id: UUID, numbers: range) -> None:
+    """Give another job what of a range should be at the destination of this one, still to be looked at."""
+    new = ("job_id", "state", "action", "error", "attempts", "evidence")
+    columns = ", ".join(name for name in _COLUMNS if name not in new)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {_TABLE} (job_id, state, action, error, attempts, {columns}) "  # noqa: S608
-            f"SELECT %s, %s, %s, '', 0, {columns} FROM {_TABLE} WHERE job_id = %s AND action <> %s "
-            "AND NOT (state = %s AND error <> '')",
+            f"INSERT INTO {_TABLE} ({', '.join(new)}, {columns}) "  # noqa: S608 - no value in it
+            f"SELECT %s, %s, %s, '', 0, '', {columns} FROM {_TABLE} WHERE job_id = %s "
+            "AND number >= %s AND number < %s AND action <> %s AND NOT (state = %s AND error <> '')",
             [
                 _job_key(to_job_id),
                 EntryState.PENDING.value,
                 EntryAction.LIST.value,
                 _job_key(job_id),
+                numbers.start,
+                numbers.stop,
                 EntryAction.CONFLICT.value,
                 # Left where it was on purpose.
                 EntryState.SKIPPED.value,

@@ -206,8 +206,8 @@ class Runner(ABC):
 
     @classmethod
     def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
-        """Make a failed job's rows ready for another run, inside the caller's transaction; gives the counters to start
-        with. `counters` are those of all shards until now, which begin anew."""
+        """The counters that another run of a failed job starts with; `counters` are those of all shards until now. A
+        request waits for it, in a transaction: what is to be done to many rows, `prepare` does."""
         return {}
 
     @classmethod

@@ -1,9 +1,8 @@
 """Compares source and destination into the manifest, and cuts the work into shards."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 
 from migration_app import endpoints, manifest
 from migration_app.engine.bundling import find_way
@@ -11,8 +10,8 @@ from migration_app.engine.choices import MEGABYTE, Choices, Conflict, Selection
 from migration_app.engine.filters import parse_filter
 from migration_app.engine.links import Way
 from migration_app.engine.plan import Action, OpenFolder, PlanBatch, Step, compare_trees, step_of_same
-from migration_app.manifest import Row
-from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
+from migration_app.manifest import Earlier, Row
+from migration_app.models import EntryAction, EntryState, Evidence
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, both_sides
 from migration_app.runners.contents import tell_read_back
@@ -41,6 +40,12 @@ class Cut:
     """Which run of the job compares."""
     first: int = 0
     """Rows with a lower number are of earlier runs; those that failed then are compared again."""
+    is_proved: bool = False
+    """Whether an earlier run has looked for its rows at the destination."""
+    forgotten: int = 0
+    """Of rows with a lower number, those that failed were dropped."""
+    gone: int = 0
+    """How many of those are no longer at the source."""
     cutter: Cutter = field(default_factory=Cutter)
 
     @classmethod
@@ -72,6 +77,9 @@ class Cut:
             "is_done": self.is_done,
             "run": self.run,
             "first": self.first,
+            "is_proved": self.is_proved,
+            "forgotten": self.forgotten,
+            "gone": self.gone,
             "cutter": self.cutter.as_json(),
         }
 
@@ -81,11 +89,9 @@ def compare(context: ShardContext, cut: Cut) -> None:
     tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
     is_dry = context.params["dry_run"]
     choices = _choices(context.params)
-    is_failed = None
-    if cut.first:
-        is_failed = manifest.has_failed(context.job_id, cut.first)
-        failed = chain.from_iterable(manifest.failed_paths(context.job_id, cut.first))
-        selection = Selection(failed, within=choices.selection)
+    earlier = Earlier(context.job_id, cut.first, cut.is_proved) if cut.first else None
+    if earlier is not None:
+        selection = Selection(earlier.failed_paths(), within=choices.selection)
         if selection.takes_all:
             cut.open = []
         choices = replace(choices, selection=selection)
@@ -124,16 +130,18 @@ def compare(context: ShardContext, cut: Cut) -> None:
         events.append(log_warning(BY_SIZE))
     route = Route(context, sides, compared, events=events)
     for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
-        _Comparison(context, cut, is_failed, notes).save(items)
+        _Comparison(context, cut, earlier, notes).save(items)
         if items:
             notes = []
-    if cut.first:
-        _forget_failed(context, cut)
+    if earlier is not None:
+        _forget_failed(context, cut, earlier)
     _tell_missing(context, cut)
     cut.cutter.close()
     cut.is_done = True
     context.counters |= {"connected": 1, "prepared": 1}
     events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
+    if (others := cut.gone - MOST_LISTED) > 0:
+        events.insert(0, log_warning(f"Nor {'is 1 other' if others == 1 else f'are {others:,} others'}."))
     context.checkpoint(cursor=cut.as_json(), shards=cut.cutter.shards, events=events)
 
 
@@ -154,26 +162,24 @@ async def _root_of(destination: Storage) -> Entry | None:
         return None
 
 
-def _forget_failed(context: ShardContext, cut: Cut) -> None:
+def _forget_failed(context: ShardContext, cut: Cut, earlier: Earlier) -> None:
     """Drop the rows of what failed in earlier runs: each has a new one, unless its source is gone."""
     wanted = {path_bytes(path) for path in context.params["files"]}
-    texts: list[str] = []
-    others = 0
-    for failed in manifest.failed_paths(context.job_id, cut.first):
+    for numbers in manifest.ranges(context.job_id, first=cut.forgotten, below=cut.first):
+        failed = [path_bytes(path) for path in earlier.failed(numbers).values_list("path", flat=True)]
         found = manifest.find_numbers(context.job_id, failed, first=cut.first)
         gone = [path for path in failed if path not in found]
         hidden = manifest.below_failed(context.job_id, gone, first=cut.first)
         _tell_unreadable(context, cut, hidden, HIDDEN)
         told = [path for path in gone if path not in wanted | hidden]
-        room = MOST_LISTED - len(texts)
-        texts += [f"No longer at the source: {path_shown(path)}" for path in told[:room]]
-        others += len(told[room:])
-    if others:
-        texts.append(f"Nor are {others:,} others.")
-    context.checkpoint(
-        events=[log_warning(text) for text in texts],
-        write=partial(manifest.drop_failed, context.job_id, cut.first),
-    )
+        room = max(0, MOST_LISTED - cut.gone)
+        cut.gone += len(told)
+        cut.forgotten = numbers.stop
+        context.checkpoint(
+            cursor=cut.as_json(),
+            events=[log_warning(f"No longer at the source: {path_shown(path)}") for path in told[:room]],
+            write=partial(earlier.drop_failed, numbers),
+        )
 
 
 def _tell_missing(context: ShardContext, cut: Cut) -> None:
@@ -197,13 +203,13 @@ class _Comparison:
         self,
         context: ShardContext,
         cut: Cut,
-        is_failed: Callable[[ManifestEntry], bool] | None = None,
+        earlier: Earlier | None = None,
         notes: Iterable[NewEvent] = (),
     ) -> None:
         self._context = context
         self._cut = cut
-        self._is_failed = is_failed
-        """Of a later run: whether a row is of a failure that is looked at again."""
+        self._earlier = earlier
+        """Of a later run: the rows among which are those of failures."""
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
         self._changed: set[bytes] = set()
@@ -271,8 +277,7 @@ class _Comparison:
 
     def _new(self, steps: list[Step]) -> Iterator[Step]:
         """The steps that have no row yet, or that of a failure. In a first run that is all of them."""
-        is_failed = self._is_failed
-        if is_failed is None:
+        if self._earlier is None:
             yield from steps
             return
         rows = manifest.find(self._context.job_id, [step.entry.path for step in steps])
@@ -280,7 +285,7 @@ class _Comparison:
             row = rows.get(step.entry.path)
             if row is None:
                 yield step
-            elif is_failed(row):
+            elif self._earlier.has_failed(row):
                 # Size and time may be equal where the contents were found to differ.
                 is_wrong = row.evidence == Evidence.MISMATCH and step.entry.kind is Kind.FILE
                 is_same = step.action is Action.SKIP and not step.reason

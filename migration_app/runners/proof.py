@@ -47,10 +47,15 @@ class Proof:
         return self.evidence is not Evidence.MISMATCH
 
 
-def prove(context: ShardContext, rows: "QuerySet[ManifestEntry]") -> Iterator[list[Proof]]:
-    """Hash both sides of files, in batches: the caller saves each with a checkpoint. Raises JobFailed."""
+def prove(
+    context: ShardContext, rows: "QuerySet[ManifestEntry]", *, after: int = -1
+) -> Iterator[list[Proof]]:
+    """Hash both sides of files, those with a number above `after`, in batches: the caller saves each with a checkpoint.
+
+    Raises JobFailed.
+    """
     sides = [side_of(context, "source", "source_root"), side_of(context, "destination", "destination_root")]
-    for batch in _batches(rows):
+    for batch in _batches(rows, after):
 
         async def hashed(
             source: Storage, destination: Storage, batch: Sequence[File] = batch
@@ -85,9 +90,9 @@ def save_evidence(context: ShardContext, proofs: Sequence[Proof]) -> None:
     )
 
 
-def _batches(rows: "QuerySet[ManifestEntry]") -> Iterator[list[File]]:
+def _batches(rows: "QuerySet[ManifestEntry]", last: int = -1) -> Iterator[list[File]]:
     """All rows, a few at a time: one command at the server must not take for ever, and there may be a million."""
-    last = -1
+    # The only lower bound of their numbers: of two SQLite takes the wrong one, and then reads all of them each time.
     while found := list(rows.filter(number__gt=last).order_by("number")[:BATCH_FILES]):
         batch: list[File] = []
         size = 0

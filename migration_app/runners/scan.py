@@ -1,9 +1,8 @@
 """A scan: lists a tree into the manifest, then says what there is and what kind of site it is."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
@@ -66,6 +65,9 @@ class ScanRunner(Runner):
 
         if state["open"] == []:
             return
+        if context.cursor is None:
+            # What a run before this one has found.
+            manifest.in_ranges(context, manifest.drop)
         events = [] if context.cursor else [NewEvent("phase", {"phase": "connecting"})]
         route = Route(context, [side_of(context, "endpoint", "root")], listed, events=events)
         for batches in route.lists(
@@ -144,12 +146,6 @@ class ScanRunner(Runner):
         site = find_system(found.marks, found.by_type)
         cms = detect_cms(context, site, found.marks) if context.params["detect_cms"] else None
         return Outcome(_result(job, found, read_suggestions(context, site), cms))
-
-    @classmethod
-    def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
-        """From the start: nothing that it has found is kept."""
-        manifest.rows_of(job_id).delete()
-        return {}
 
     @classmethod
     def progress(cls, snapshot: Snapshot) -> Json:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import Max
-
 from migration_app import manifest
 from migration_app.cms import systems
 from migration_app.cms.base import System
@@ -25,7 +23,6 @@ MOST_KNOWN_TYPES = 10_000
 """A cache may give each file an extension of its own: what comes after so many is counted together."""
 MOST_UNREADABLE = 1000
 LONGEST_TYPE = 16
-_CHUNK = 5000
 
 
 @dataclass(slots=True)
@@ -140,11 +137,8 @@ def read_suggestions(context: ShardContext, site: tuple[System, bytes] | None) -
 
 def _chunks(context: ShardContext) -> Iterator[Iterable[tuple[str, str, int]]]:
     """Path, kind and size of all rows, in chunks, renewing the lease in between."""
-    rows = manifest.rows_of(context.job_id)
-    last = rows.aggregate(last=Max("number"))["last"] or 0
-    for start in range(0, last + 1, _CHUNK):
-        chunk = rows.filter(number__gte=start, number__lt=start + _CHUNK)
-        yield chunk.values_list("path", "kind", "size")
+    for numbers in manifest.ranges(context.job_id):
+        yield manifest.rows_of(context.job_id, numbers).values_list("path", "kind", "size")
         context.checkpoint()
 
 

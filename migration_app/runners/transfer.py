@@ -68,7 +68,8 @@ class TransferRunner(Runner):
             compare(context, cut)
         run = context.payload.get("run", 1)
         if cut.run < run:
-            compare(context, Cut(next=cut.next, has_root=True, run=run, first=cut.next))
+            is_proved = manifest.is_proved(context.job_id)
+            compare(context, Cut(next=cut.next, has_root=True, run=run, first=cut.next, is_proved=is_proved))
 
     def work(self, context: ShardContext) -> None:
         """Copy the rows from payload `first` to `last` that are still to be done, after a look at what both sides hold

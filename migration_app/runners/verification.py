@@ -43,8 +43,7 @@ def verify(context: ShardContext) -> Json:
         compare_sizes(context)
         context.counters["to_verify"] = _of_right_size(context).count()
         context.checkpoint(cursor=0)
-    rows = _of_right_size(context).filter(number__gt=context.cursor)
-    for proofs in prove(context, rows):
+    for proofs in prove(context, _of_right_size(context), after=context.cursor):
         context.counters["verified"] = context.counters.get("verified", 0) + len(proofs)
         last = proofs[-1].file
         context.checkpoint(
@@ -66,8 +65,7 @@ def compare_sizes(context: ShardContext) -> None:
     """List the destination and note for each row what is there."""
     folders = manifest.folders(context.job_id)
     # A second try after a crash starts over.
-    context.checkpoint(write=partial(manifest.forget_evidence, context.job_id))
-
+    manifest.in_ranges(context, manifest.forget_evidence)
     has_renamed = manifest.has_renamed(context.job_id)
 
     async def listed(destination: Storage) -> AsyncGenerator[ScanBatch, None]:
@@ -115,15 +113,15 @@ def _difference(row: ManifestEntry, entry: Entry) -> str:
     return ""
 
 
-def _expected(job_id: UUID) -> "QuerySet[ManifestEntry]":
+def _expected(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
     """What should be at the destination, without the root."""
     left_out = Q(state=EntryState.SKIPPED, evidence="") & ~Q(error="")
-    return manifest.rows_of(job_id).filter(kind__in=_EXPECTED, number__gt=0).exclude(left_out)
+    return manifest.rows_of(job_id, numbers).filter(kind__in=_EXPECTED).exclude(left_out | Q(number=0))
 
 
-def problems(job_id: UUID) -> "QuerySet[ManifestEntry]":
-    """What is missing at the destination or is not what it should be."""
-    return _expected(job_id).filter(evidence__in=("", Evidence.MISMATCH)).order_by("number")
+def problems(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
+    """What is missing at the destination or is not what it should be, of all rows or of those with such numbers."""
+    return _expected(job_id, numbers).filter(evidence__in=("", Evidence.MISMATCH)).order_by("number")
 
 
 def verification_result(job_id: UUID) -> Json:

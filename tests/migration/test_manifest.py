@@ -72,7 +72,7 @@ def test_evidence_keeps_an_earlier_error(job):
     manifest.set_evidence(job.pk, [(1, Evidence.SIZE_ONLY, "")])
     row = manifest.rows_of(job.pk).get()
     assert (row.evidence, row.error) == ("size_only", "full")
-    manifest.forget_evidence(job.pk)
+    manifest.forget_evidence(job.pk, range(2))
     assert manifest.rows_of(job.pk).get().evidence == ""
 
 

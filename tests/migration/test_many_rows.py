@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from itertools import chain
 
 import pytest
 from django.apps import apps
@@ -11,7 +10,7 @@ from django.db import connection
 
 from migration_app import manifest
 from migration_app.engine.choices import Selection
-from migration_app.manifest import Row
+from migration_app.manifest import Earlier, Row
 from migration_app.models import EntryAction, EntryState, Evidence, ManifestEntry
 from migration_app.paths import PathSet, path_hash
 from migration_app.runners.proof import BATCH_BYTES, BATCH_FILES, _batches
@@ -71,7 +70,7 @@ def test_what_failed_is_selected_with_few_bytes_of_each(many):
     found: list[Selection] = []
 
     def select() -> None:
-        found.append(Selection(chain.from_iterable(manifest.failed_paths(many.pk, ROWS + 2))))
+        found.append(Selection(Earlier(many.pk, ROWS + 2, is_proved=False).failed_paths()))
 
     assert peak_of(select) < LEAST_BYTES + ROWS * BYTES_A_ROW
     assert found[0].takes(b"wp-content/uploads/2026/7/picture-70.webp", False)
@@ -112,16 +111,28 @@ def test_row_is_failed_where_the_rows_that_failed_have_it(job):
             for number, (_, _, _, evidence) in enumerate(kinds):
                 manifest.rows_of(job.pk).filter(number=number).update(evidence=evidence)
         for below in (5, 100):
-            is_failed = manifest.has_failed(job.pk, below)
-            mine = [row.number for row in manifest.rows_of(job.pk).order_by("number") if is_failed(row)]
-            failed = chain.from_iterable(manifest.failed_paths(job.pk, below))
-            assert mine == [int(path) for path in failed]
+            earlier = Earlier(job.pk, below, manifest.is_proved(job.pk))
+            rows = manifest.rows_of(job.pk).order_by("number")
+            mine = [row.number for row in rows if earlier.has_failed(row)]
+            assert mine == [int(path) for path in earlier.failed_paths()]
             assert 2 in mine
+            assert (5 in mine) == (is_proved and below > 5)
+            assert (8 in mine) == (is_proved and below > 5)
 
 
-def test_failed_paths_come_in_batches(many, monkeypatch):
-    monkeypatch.setattr(manifest, "BATCH", 17_000)
-    assert [len(batch) for batch in manifest.failed_paths(many.pk, ROWS + 2)] == [17_000, 17_000, 6_000]
+def test_ranges_hold_every_number_once(many, monkeypatch):
+    monkeypatch.setattr(manifest, "RANGE", 17_000)
+    assert [*manifest.ranges(many.pk)] == [
+        range(17_000),
+        range(17_000, 34_000),
+        range(34_000, ROWS + 1),
+    ]
+    assert [*manifest.ranges(many.pk, first=ROWS)] == [range(ROWS, ROWS + 1)]
+    assert [*manifest.ranges(many.pk, first=5, below=7)] == [range(5, 7)]
+    found = [manifest.rows_of(many.pk, numbers).count() for numbers in manifest.ranges(many.pk)]
+    assert found == [16_999, 17_000, 6_001]
+    manifest.drop(many.pk, range(ROWS + 1))
+    assert not [*manifest.ranges(many.pk)]
 
 
 def test_renamed_files_are_found_by_the_folder_that_they_are_in(job):
