@@ -128,10 +128,11 @@ async def compare_trees(
     first = [OpenFolder(b"", True)] if frontier is None else frontier
     walk = Walk[OpenFolder](first, visit, source.capabilities, destination.capabilities)
     try:
-        while await walk.advance():
-            ready, batch = batch, PlanBatch()
-            ready.frontier, ready.followed = walk.frontier(), lister.followed
-            yield ready
+        with source.listing_ahead(), destination.listing_ahead():
+            while await walk.advance():
+                ready, batch = batch, PlanBatch()
+                ready.frontier, ready.followed = walk.frontier(), lister.followed
+                yield ready
     finally:
         walk.close()
     if walk.lost is not None:

@@ -97,11 +97,12 @@ async def scan_tree(
 
     walk = Walk[Unlisted]([ROOT] if frontier is None else frontier, visit, storage.capabilities)
     try:
-        while await walk.advance():
-            ready, listings = listings, []
-            yield ScanBatch(ready, [] if is_full() else walk.frontier(), lister.followed)
-            if is_full():
-                return
+        with storage.listing_ahead():
+            while await walk.advance():
+                ready, listings = listings, []
+                yield ScanBatch(ready, [] if is_full() else walk.frontier(), lister.followed)
+                if is_full():
+                    return
     finally:
         walk.close()
     if walk.lost is not None:

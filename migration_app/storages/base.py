@@ -4,6 +4,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import ClassVar, TypeVar
@@ -338,6 +339,10 @@ class Storage(ABC):
     @abstractmethod
     async def make_root(self) -> None:
         """Make the root folder and its parents where they are missing."""
+
+    def listing_ahead(self) -> AbstractContextManager[None]:
+        """While a tree is walked: folders may be listed before they are asked for, and are given as they were then."""
+        return nullcontext()
 
     @abstractmethod
     def list_folder(self, path: Path, answer: Answer[FolderListing]) -> None:

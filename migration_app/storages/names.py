@@ -5,7 +5,6 @@ from migration_app.storages.errors import NameRefused, OutsideRoot, StorageError
 
 LONGEST_PATH = 4096
 _LONGEST_SHOWN = 200
-_NO_NAMES = frozenset((b"", b".", b".."))
 
 
 def refusal_of(path: Path, name: bytes) -> StorageError | None:
@@ -19,7 +18,9 @@ def refusal_of(path: Path, name: bytes) -> StorageError | None:
 
 def path_refusal(path: Path) -> StorageError | None:
     """Why a path below the root must not be used, or None. The root itself has no name to use."""
-    if b"\0" in path or not _NO_NAMES.isdisjoint(path.split(b"/")):
+    # Asked several times for each file: quicker than taking it apart.
+    whole = b"/" + path + b"/"
+    if b"//" in whole or b"/./" in whole or b"/../" in whole or b"\0" in path:
         return NameRefused(f"{shown(path)} is not a path below the root.")
     return None
 

@@ -12,7 +12,7 @@ from migration_app.engine import bundling
 from migration_app.engine.folders import set_attributes
 from migration_app.engine.transfer import Done, Way, transfer_items
 from migration_app.storages.base import Kind, Storage
-from migration_app.storages.sftp import tar_channel
+from migration_app.storages.sftp import shell_channel
 from migration_app.storages.sftp.archive import file_header, padding, read_header
 from tests.engine.trees import Opener, bundled, connected, entries_of, items_of, local, seen, sftp
 from tests.servers.openssh import OpenSshServer
@@ -185,7 +185,7 @@ def test_server_that_allows_one_more_session_is_not_asked_for_two(
 def test_files_of_a_bundle_that_fails_go_one_by_one(
     way: str, fault: str, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tar_channel, "SILENCE_S", 1.0)
+    monkeypatch.setattr(shell_channel, "SILENCE_S", 1.0)
     programs = shim(tmp_path / "programs", **{"pack" if way == "down" else "unpack": fault})
     with OpenSshServer(programs=programs) as server:
         source, destination = sides(way, bundled(server), folders)

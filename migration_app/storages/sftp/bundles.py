@@ -9,7 +9,7 @@ import asyncssh
 
 from migration_app.storages.base import Guard
 from migration_app.storages.errors import StorageError
-from migration_app.storages.sftp.tar_channel import TarChannel
+from migration_app.storages.sftp.shell_channel import ShellChannel
 
 BUNDLE_FILES = 250
 QUIET_S = 0.03
@@ -24,8 +24,6 @@ MOST_CHANNELS = 3
 
 class TarBundles(ABC):
     """Keeps a run of tar ready for the next bundle."""
-
-    _options: str
 
     def __init__(
         self,
@@ -47,8 +45,8 @@ class TarBundles(ABC):
         self._is_ready = False
         self._is_over = False
         self._is_closed = False
-        self._spare: TarChannel | None = None
-        self._channels: set[TarChannel] = set()
+        self._spare: ShellChannel | None = None
+        self._channels: set[ShellChannel] = set()
         self._most_channels = MOST_CHANNELS
         self._opening: set[asyncio.Task[None]] = set()
         self._quiet: asyncio.TimerHandle | None = None
@@ -76,7 +74,7 @@ class TarBundles(ABC):
             channel.abort()
 
     @abstractmethod
-    def _new_channel(self) -> TarChannel:
+    def _new_channel(self) -> ShellChannel:
         """One with this one's callbacks."""
 
     @abstractmethod
@@ -84,7 +82,7 @@ class TarBundles(ABC):
         """A channel has changed, or there is more to do."""
 
     @abstractmethod
-    def _ended(self, channel: TarChannel) -> None:
+    def _ended(self, channel: ShellChannel) -> None:
         """A channel is gone, perhaps with a bundle."""
 
     def _start_spare(self) -> None:
@@ -93,11 +91,11 @@ class TarBundles(ABC):
         if self._spare is None and len(self._channels) < self._most_channels and not is_over:
             self._spare = channel = self._new_channel()
             self._channels.add(channel)
-            task = self._loop.create_task(channel.open(self._connection, self._root, self._options))
+            task = self._loop.create_task(channel.open(self._connection, self._root))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    def _take_spare(self) -> TarChannel | None:
+    def _take_spare(self) -> ShellChannel | None:
         """A channel that is ready; another one is made ready."""
         if self._spare is None or not self._spare.is_ready:
             return None
@@ -105,7 +103,7 @@ class TarBundles(ABC):
         self._start_spare()
         return channel
 
-    def _changed(self, channel: TarChannel) -> None:
+    def _changed(self, channel: ShellChannel) -> None:
         if channel is self._spare and channel.is_ready:
             self._is_ready = True
             self._refusals = 0
@@ -118,7 +116,7 @@ class TarBundles(ABC):
             self._start_spare()
         self._go_on()
 
-    def _spare_ended(self, channel: TarChannel) -> None:
+    def _spare_ended(self, channel: ShellChannel) -> None:
         if self._channels:
             # The server lets no more of them run at once.
             self._most_channels = len(self._channels)
@@ -130,7 +128,7 @@ class TarBundles(ABC):
         else:
             self._give_up(channel)
 
-    def _give_up(self, channel: TarChannel) -> None:
+    def _give_up(self, channel: ShellChannel) -> None:
         """No more bundles: they are of no use here."""
         if not self._is_closed and self._loss() is None:
             self._useless()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -44,13 +44,14 @@ from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.connection import has_shell, open_wire
 from migration_app.storages.sftp.digests import digest_beginning_by_command, digest_by_command
 from migration_app.storages.sftp.files import COPY_DATA, SftpReader, SftpWriter
+from migration_app.storages.sftp.find_ahead import FindAhead
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.looks import Explain, look
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
 from migration_app.storages.sftp.renames import LSETSTAT, POSIX_RENAME, NewLink, Rename
-from migration_app.storages.sftp.tar_channel import has_gnu_tar
+from migration_app.storages.sftp.tar_programs import has_gnu_tar
 from migration_app.storages.sftp.tar_readers import TarReaders
 from migration_app.storages.sftp.tar_writers import TarWriters
 from migration_app.storages.sftp.wire import Callback, SftpWire, wrong_answer
@@ -84,6 +85,8 @@ class SftpStorage(Storage):
         self._wire: SftpWire | None = None
         self._may_have_shell = True
         self._may_bundle = True
+        self._may_find = True
+        self._ahead: FindAhead | None = None
         self._is_openssh = False
         self._real_roots: dict[bytes, bytes] = {}
         """What the server calls roots that it was asked about."""
@@ -362,8 +365,33 @@ class SftpStorage(Storage):
             answer(ConnectionLost("Not connected."))
         elif path and (refused := path_refusal(path)) is not None:
             answer(refused)
+        elif self._ahead is not None:
+            self._ahead.list_folder(path, answer, partial(self._list_folder, self._wire, path))
         else:
-            FolderLister(self._wire, path, self.absolute(path), answer).start()
+            self._list_folder(self._wire, path, answer)
+
+    def _list_folder(self, wire: SftpWire, path: Path, answer: Answer[FolderListing]) -> None:
+        FolderLister(wire, path, self.absolute(path), answer).start()
+
+    @contextlib.contextmanager
+    def listing_ahead(self) -> Iterator[None]:
+        """See Storage."""
+        if self._connection is not None and self._may_find:
+            self._ahead = FindAhead(
+                self._connection,
+                lambda: self.guard(),  # noqa: PLW0108
+                self.absolute,
+                self._find_no_more,
+            )
+        try:
+            yield
+        finally:
+            if self._ahead is not None:
+                self._ahead.close()
+                self._ahead = None
+
+    def _find_no_more(self) -> None:
+        self._may_find = False
 
     def follow_link(self, path: Path, answer: Answer[Entry]) -> None:
         """See Storage."""

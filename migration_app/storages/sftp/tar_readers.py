@@ -8,7 +8,8 @@ from migration_app.storages.base import Answer, BundledReaders, Path, Reader
 from migration_app.storages.errors import OperationFailed, SourceChanged, StorageError
 from migration_app.storages.sftp.archive import BLOCK, MalformedArchive, read_header
 from migration_app.storages.sftp.bundles import BUNDLE_FILES, TarBundles
-from migration_app.storages.sftp.tar_channel import PACK, TarChannel
+from migration_app.storages.sftp.shell_channel import ShellChannel
+from migration_app.storages.sftp.tar_programs import PACK
 
 MOST_STORED = 2 * 2**20
 """Bytes of files that came before somebody asked for them."""
@@ -18,8 +19,6 @@ MOST_SKIPPED = 8 * 2**20
 
 class TarReaders(TarBundles, BundledReaders):
     """Files that are asked for are packed by the server, and looked at again when they have come."""
-
-    _options = PACK
 
     def __init__(
         self,
@@ -31,7 +30,7 @@ class TarReaders(TarBundles, BundledReaders):
         self.measure = measure
         self._asked: list[_TarReader] = []
         """Those that are in no bundle yet."""
-        self._streams: dict[TarChannel, _Stream] = {}
+        self._streams: dict[ShellChannel, _Stream] = {}
         self._stored = 0
         super().__init__(*arguments)
 
@@ -55,9 +54,9 @@ class TarReaders(TarBundles, BundledReaders):
                 # Not in the middle of what somebody else does: what was held back comes at once.
                 self._loop.call_soon(channel.resume_reading)
 
-    def _new_channel(self) -> TarChannel:
+    def _new_channel(self) -> ShellChannel:
         stream = _Stream(lambda: channel.abort())  # noqa: PLW0108 - it is made in the next line
-        channel = TarChannel(self._guard, changed=lambda: self._changed(channel), came=stream.take)
+        channel = ShellChannel(self._guard, PACK, changed=lambda: self._changed(channel), came=stream.take)
         self._streams[channel] = stream
         return channel
 
@@ -81,7 +80,7 @@ class TarReaders(TarBundles, BundledReaders):
         if self._asked:
             self._wait_for_more()
 
-    def _ended(self, channel: TarChannel) -> None:
+    def _ended(self, channel: ShellChannel) -> None:
         stream = self._streams.pop(channel)
         if stream.is_useless:
             self._give_up(channel)

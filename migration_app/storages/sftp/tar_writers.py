@@ -9,7 +9,8 @@ from migration_app.storages.errors import OperationFailed, StorageError
 from migration_app.storages.sftp.archive import END, file_header, padding
 from migration_app.storages.sftp.bundles import BUNDLE_FILES, TarBundles
 from migration_app.storages.sftp.packets import LATEST_MTIME
-from migration_app.storages.sftp.tar_channel import UNPACK, TarChannel
+from migration_app.storages.sftp.shell_channel import ShellChannel
+from migration_app.storages.sftp.tar_programs import UNPACK
 
 BUNDLE_BYTES = 4 * 2**20
 _FAILED = "The server could not take a bundle of files."
@@ -18,13 +19,11 @@ _FAILED = "The server could not take a bundle of files."
 class TarWriters(TarBundles, BundledWriters):
     """Files of which tar has said that all went well are there; all others of its bundle may be, or parts of them."""
 
-    _options = UNPACK
-
     def __init__(self, *arguments: Any) -> None:
         self._finished: deque[_TarWriter] = deque()
         """Those that are to leave."""
-        self._bundles: dict[TarChannel, list[_TarWriter]] = {}
-        self._filling: TarChannel | None = None
+        self._bundles: dict[ShellChannel, list[_TarWriter]] = {}
+        self._filling: ShellChannel | None = None
         self._size = 0
         super().__init__(*arguments)
 
@@ -41,8 +40,8 @@ class TarWriters(TarBundles, BundledWriters):
         """Somebody does not want to wait for more."""
         self._is_quiet()
 
-    def _new_channel(self) -> TarChannel:
-        channel = TarChannel(self._guard, changed=lambda: self._changed(channel))
+    def _new_channel(self) -> ShellChannel:
+        channel = ShellChannel(self._guard, UNPACK, changed=lambda: self._changed(channel))
         return channel
 
     def _go_on(self) -> None:
@@ -75,7 +74,7 @@ class TarWriters(TarBundles, BundledWriters):
             self._filling.end()
         self._filling, self._size = None, 0
 
-    def _ended(self, channel: TarChannel) -> None:
+    def _ended(self, channel: ShellChannel) -> None:
         if channel not in self._bundles:
             return
         is_sealed = channel is not self._filling
@@ -124,7 +123,7 @@ class _TarWriter(Writer):
         self._finish, self._size = answer, size
         self._bundles.finished(self)
 
-    def leave(self, channel: TarChannel) -> int:
+    def leave(self, channel: ShellChannel) -> int:
         """Go into a bundle; gives how many bytes that were."""
         pieces, self._pieces = self._pieces, []
         pieces.sort(key=lambda piece: piece[0])

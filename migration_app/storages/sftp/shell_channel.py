@@ -1,9 +1,10 @@
-"""One run of tar at the server, on the connection that SFTP uses, where the server gives a shell and has GNU tar."""
+"""One run of a program at the server, on the connection that SFTP uses, where the server gives a shell."""
 
 import asyncio
 import secrets
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import asyncssh
@@ -14,33 +15,45 @@ from migration_app.storages.names import readable
 from migration_app.storages.sftp.opening import opening
 from migration_app.storages.sftp.outlet import Outlet
 
-PACK = "-c -f - --format=gnu --null --no-recursion --hard-dereference -T -"
-"""Takes names, each ended by NUL, and gives what they name."""
-UNPACK = "-x -f - -p --no-same-owner"
-"""Takes an archive. A file that is there is removed first, never written through."""
-_SCRIPT = (
-    'cd -- {root} && case "$(tar --version 2>/dev/null)" in "tar (GNU tar)"*) ;; *) exit 96 ;; esac && '
-    "echo {begin}''{end} && exec env -u TAR_OPTIONS LC_ALL=C tar {options}"
-)
 _MOST_SAID = 64 * 1024
-"""What a login script may say before tar starts."""
+"""What a login script may say before the program starts."""
 _MOST_COMPLAINTS = 4096
 _CHANNEL_WINDOW = 2 * 1024 * 1024
-FIND_S = 5.0
 SILENCE_S = 60.0
-"""For so long tar may do nothing that it was asked for."""
+"""For so long the program may do nothing that it was asked for."""
 
 
-class TarChannel(asyncssh.SSHClientSession[bytes]):
-    """Goes from being opened to ready to ended; `changed` is called for each, `came` for what tar writes."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to run in the shell, words of its language: `command` where `condition` holds."""
+
+    name: str
+    """For people."""
+    condition: str
+    command: str
+
+
+class ShellChannel(asyncssh.SSHClientSession[bytes]):
+    """Goes from being opened to ready to ended; `changed` is called for each, `came` for what the program writes.
+
+    It is aborted when it was silent for `silence_s`.
+    """
 
     def __init__(
-        self, guard: Guard, *, changed: Callable[[], None], came: Callable[[bytes], None] | None = None
+        self,
+        guard: Guard,
+        program: Program,
+        *,
+        changed: Callable[[], None],
+        came: Callable[[bytes], None] | None = None,
+        silence_s: float | None = None,
     ) -> None:
+        self._program = program
+        self._silence_s = SILENCE_S if silence_s is None else silence_s
         self.is_ready = False
         self.is_ended = False
         self.has_succeeded = False
-        """Whether tar said that all went well."""
+        """Whether the program said that all went well."""
         self._word = secrets.token_hex(8)
         self._said = bytearray()
         """Before it was ready."""
@@ -53,15 +66,13 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
         self._is_unwanted = False
         self._silence: asyncio.TimerHandle | None = None
 
-    async def open(self, connection: asyncssh.SSHClientConnection, root: bytes, options: str) -> None:
-        """Start tar below `root`; it is ready later, if ever."""
-        script = _SCRIPT.format(
-            root=shlex.quote(root.decode("utf-8", "surrogateescape")),
-            # Only a shell takes the quotes away: a refusal may repeat the command.
-            begin=self._word[:8],
-            end=self._word[8:],
-            options=options,
-        )
+    async def open(self, connection: asyncssh.SSHClientConnection, folder: bytes) -> None:
+        """Start the program in a folder; it is ready later, if ever."""
+        program = self._program
+        where = shlex.quote(folder.decode("utf-8", "surrogateescape"))
+        # Only a shell takes the quotes away: a refusal may repeat the command.
+        word = f"{self._word[:8]}''{self._word[8:]}"
+        script = f"cd -- {where} && {program.condition} && echo {word} && exec {program.command}"
         # The shell of an account may be one that does not know this language.
         command = f"exec sh -c {shlex.quote(script)}".encode("utf-8", "surrogateescape")
         try:
@@ -81,7 +92,14 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
     def reason(self) -> str:
         """Why it was of no use."""
         said = readable(self._complaints.decode("utf-8", "replace"))
-        return said or ("it ended early" if self.is_ready else "there is no shell, or no GNU tar")
+        return said or (
+            "it ended early" if self.is_ready else f"there is no shell, or no {self._program.name}"
+        )
+
+    @property
+    def complaints(self) -> bytes:
+        """The last of what the program said of problems, as it is."""
+        return self._complaints
 
     @property
     def has_room(self) -> bool:
@@ -89,16 +107,16 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
         return self.is_ready and not self.is_ended and self._outlet.has_room
 
     def send(self, *pieces: bytes) -> None:
-        """Give tar something to read."""
+        """Give the program something to read."""
         self._outlet.put(*pieces)
 
     def end(self) -> None:
-        """That was all for tar to read."""
+        """That was all for the program to read."""
         self._outlet.end()
         self._listen()
 
     def pause_reading(self) -> None:
-        """Take nothing more of what tar writes for a while."""
+        """Take nothing more of what the program writes for a while."""
         if self._channel is not None and not self.is_ended and not self._is_reading_paused:
             self._is_reading_paused = True
             self._channel.pause_reading()
@@ -112,7 +130,7 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
             self._listen()
 
     def abort(self) -> None:
-        """Stop tar, as soon as it has started."""
+        """Stop the program, as soon as it has started."""
         self._is_unwanted = True
         if self._channel is not None and not self.is_ended:
             self._channel.abort()
@@ -123,14 +141,14 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
         self.abort()
 
     def _listen(self) -> None:
-        """Tar should do something within `SILENCE_S`."""
+        """The program should do something within its time."""
         if self._silence is not None:
             self._silence.cancel()
         if not self.is_ended and not self._is_reading_paused:
-            self._silence = asyncio.get_running_loop().call_later(SILENCE_S, self._fell_silent)
+            self._silence = asyncio.get_running_loop().call_later(self._silence_s, self._fell_silent)
 
     def _fell_silent(self) -> None:
-        self._complaints = f"it has done nothing for {SILENCE_S:.0f} s".encode()
+        self._complaints = f"it has done nothing for {self._silence_s:.0f} s".encode()
         self.abort()
 
     # asyncssh calls these.
@@ -149,7 +167,7 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
         self._outlet.resume()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Bytes that the script or tar wrote."""
+        """Bytes that the script or the program wrote."""
         if datatype is not None:
             self._complaints = (self._complaints + data)[-_MOST_COMPLAINTS:]
         elif self.is_ready:
@@ -169,7 +187,7 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
                 self.abort()
 
     def exit_status_received(self, status: int) -> None:
-        """Tar has ended."""
+        """The program has ended."""
         self.has_succeeded = self.is_ready and status == 0
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -180,17 +198,3 @@ class TarChannel(asyncssh.SSHClientSession[bytes]):
                 self._silence.cancel()
             self._outlet.clear()
             self._changed()
-
-
-async def has_gnu_tar(connection: asyncssh.SSHClientConnection) -> bool:
-    """Whether there is a shell that finds GNU tar."""
-    try:
-        async with asyncio.timeout(FIND_S):
-            with opening():
-                found = await connection.run(
-                    "exec sh -c 'tar --version'", stdin=asyncssh.DEVNULL, errors="replace"
-                )
-    except (asyncssh.Error, OSError):
-        # TimeoutError is an OSError.
-        return False
-    return "tar (GNU tar)" in str(found.stdout)
