@@ -9,6 +9,8 @@ from sessions_app.serializers import instant
 MOST_IN_FLIGHT = 8
 _ENDED = ("paused", "completed", "failed", "cancelled")
 _SMOOTHING_S = 3.0
+_COMPARED = "Compared by content: "
+"""How a message begins that says how far it is, not what it waits for."""
 _PACE = "_pace"
 """What is remembered for the time left."""
 
@@ -97,8 +99,9 @@ def _time_left(
         # To compare takes another time than to copy.
         return Pace(elapsed_s, *done), 0.0
     # Neither a pause nor the wait for a server says how fast it goes.
-    is_waiting = snapshot.waiting_for or _previous(snapshot, "message", "")
-    is_going = before == phase and (not is_waiting or phase == "verifying")
+    said = str(_previous(snapshot, "message", ""))
+    is_waiting = snapshot.waiting_for or (said and not said.startswith(_COMPARED))
+    is_going = before == phase and not is_waiting
     pace = pace.seen(elapsed_s, done) if is_going else pace.paused(elapsed_s, done)
     left = Amount(max(0, total.files - done.files), max(0, total.bytes - done.bytes))
     seconds = pace.seconds_for(left) or 0.0
@@ -167,5 +170,5 @@ def _message(snapshot: Snapshot) -> Json:
     if not total and (undecided := count("to_compare", 0)) > count("compared", 0):
         done, total = count("compared", 0), undecided
     if not text and snapshot.status == "running" and total:
-        text = f"Compared by content: {done:,} of {total:,} files."
+        text = f"{_COMPARED}{done:,} of {total:,} files."
     return {"message": text} if text else {}

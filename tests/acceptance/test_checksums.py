@@ -231,3 +231,23 @@ def test_file_that_fails_is_copied_in_the_next_run_and_others_are_not_compared_a
     result = product.wait_for(job)["transfer_result"]
     assert (result["files_transferred"], result["comparison"]["files_compared"]) == (2, 9)
     assert differences(site, copy) == ""
+
+
+def test_large_file_is_held_while_it_is_read_and_can_be_cancelled(product, sftp, tmp_path):
+    site, copy = tmp_path / "site", tmp_path / "copy"
+    for root in (site, copy):
+        root.mkdir()
+        with (root / "large.bin").open("wb") as file:
+            file.write(b"0123456789abcdef" * 2**21)
+        set_times(root, LONG_AGO)
+    # Longer by far than a lease of the tests.
+    body = {"source_config": local(site), "dest_config": sftp(copy), "checksum": True, "bandwidth_limit": 4}
+    job = product.wait_for(submit(product, "/api/transfer", body))
+    found = job["transfer_result"]["comparison"]
+    assert (found["files_equal"], found["bytes_read_back"]) == (1, 2**25)
+    assert not [line for line in log_of(product, job) if "taken back" in line]
+
+    cancelled = submit(product, "/api/transfer", body)
+    until(lambda: "Compared by content: 0 of 1" in product.job(cancelled)["progress"].get("message", ""))
+    assert product.delete(f"/api/sessions/{cancelled}").body == {"message": "Session cancelled"}
+    assert product.status(cancelled) == "cancelled"

@@ -1,5 +1,6 @@
 """Files under way, as the progress of a transfer tells them."""
 
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -55,3 +56,24 @@ def test_totals_grow_until_all_is_compared() -> None:
         False,
     ]
     assert not grows("running", total_files=90, prepared=1)
+
+
+def test_comparison_by_content_counts_as_work_and_says_how_far_it_is() -> None:
+    start = timezone.now()
+    progress: Json | None = None
+    for second in range(9):
+        compared = 100 * second
+        counters = {"connected": 1, "prepared": 1, "to_compare": 1600, "to_compare_bytes": 1_600_000}
+        counters |= {"compared": compared, "compared_bytes": 1000 * compared}
+        now = start + timedelta(seconds=second)
+        progress = transfer_progress(Snapshot("running", {}, counters, {}, progress, now, start))
+    assert progress is not None
+    assert (progress["status"], progress["totals_grow"]) == ("transferring", True)
+    assert progress["message"] == "Compared by content: 800 of 1,600 files."
+    assert progress["percent_complete"] == 50.0
+    assert 6 < progress["eta"] < 10
+    counters |= {"compared": 1600, "compared_bytes": 1_600_000, "total_files": 1, "total_bytes": 1000}
+    later = transfer_progress(Snapshot("running", {}, counters, {}, progress, now, start))
+    assert (later["totals_grow"], "message" in later) == (False, False)
+    dry = transfer_progress(Snapshot("running", {"dry_run": True}, counters, {}, None, now, start))
+    assert dry["status"] == "scanning"
