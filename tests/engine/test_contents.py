@@ -62,6 +62,17 @@ def test_nothing_is_mended_where_that_is_not_wanted() -> None:
     assert destination.nodes[b"equal"].mtime == MTIME + 9
 
 
+def test_file_behind_a_followed_link_is_read_where_it_is() -> None:
+    source, destination = MemoryStorage(), MemoryStorage()
+    source.add(b"real", b"1")
+    destination.add(b"link", b"1")
+    entry = replace(source.entry(b"real"), path=b"link", real=b"real")
+    [[one]] = compared(source, destination, [Pair(1, entry, True, "", b"")])
+    assert one.is_equal
+    assert ("open_reader", b"real") in source.calls
+    assert ("open_reader", b"link") in destination.calls
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_what_cannot_be_read_on_either_side_counts_as_different(side: int) -> None:
     sides = two_sides((b"bad", b"1", b"1"), (b"good", b"2", b"2"))

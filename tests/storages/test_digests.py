@@ -127,6 +127,21 @@ def test_server_whose_files_cannot_be_read_still_has_a_shell(openssh, openssh_wi
     assert asyncio.run(connected(address_of(openssh_without_shell), tree, use)) == ({}, 0, True)
 
 
+def test_server_that_is_short_of_sessions_for_a_moment_is_asked_again(openssh, tree, monkeypatch):
+    async def use(storage):
+        first = await storage.digests_there([b"plain"])
+        with monkeypatch.context() as patch:
+
+            async def refused(connection, *arguments, **options):
+                raise asyncssh.ChannelOpenError(1, "No more sessions")
+
+            patch.setattr(asyncssh.SSHClientConnection, "run", refused)
+            meanwhile = await storage.digests_there([b"plain"])
+        return len(first), meanwhile, len(await storage.digests_there([b"plain"]))
+
+    assert asyncio.run(connected(address_of(openssh), tree, use)) == (1, {}, 1)
+
+
 def test_beginning_of_a_longer_file_is_not_taken_for_all_of_it(openssh_without_shell, tree):
     files = [Entry(b"plain", Kind.FILE, 5)]
 

@@ -84,6 +84,7 @@ class SftpStorage(Storage):
         self._connection: asyncssh.SSHClientConnection | None = None
         self._wire: SftpWire | None = None
         self._may_have_shell = True
+        self._has_hashed = False
         self._may_bundle = True
         self._may_find = True
         self._ahead: FindAhead | None = None
@@ -149,8 +150,9 @@ class SftpStorage(Storage):
                 raise ConnectionLost("The connection broke while the server hashed files.") from error
             # What runs in the shell's place, a forced SFTP server for one, has left without reading the names.
             found = None
-        # A server that gives SFTP alone is asked once.
-        self._may_have_shell = found is not None
+        # A server that gives SFTP alone is asked once; one that has hashed before may be short of sessions just now.
+        self._has_hashed = self._has_hashed or found is not None
+        self._may_have_shell = self._has_hashed
         return found or {}
 
     async def must_be_read_back(self) -> bool:
