@@ -41,13 +41,19 @@ async def find_digests(
 
 
 async def read_digests(
-    storage: Storage, files: Sequence[Entry], *, pace: Pace | None = None, is_whole: bool = True
+    storage: Storage,
+    files: Sequence[Entry],
+    *,
+    pace: Pace | None = None,
+    is_whole: bool = True,
+    start: int = 0,
 ) -> AsyncGenerator[list[Digest], None]:
     """Read `files` and hash them; a batch at least every 0.2 s, perhaps empty. Raises ConnectionLost.
 
-    Where it `is_whole`, a file of another size than its entry is SourceChanged; else as much of its beginning is taken.
+    Where it `is_whole`, a file of another size than its entry is SourceChanged; else as much of its beginning is taken,
+    without its first `start` bytes.
     """
-    reading = _Reading(storage, files, pace=pace or Pace(), is_whole=is_whole)
+    reading = _Reading(storage, files, pace=pace or Pace(), is_whole=is_whole, start=start)
     try:
         while (batch := await reading.advance()) is not None:
             yield batch
@@ -60,10 +66,13 @@ async def read_digests(
 class _Reading:
     """All files under way."""
 
-    def __init__(self, storage: Storage, files: Sequence[Entry], *, pace: Pace, is_whole: bool) -> None:
+    def __init__(
+        self, storage: Storage, files: Sequence[Entry], *, pace: Pace, is_whole: bool, start: int
+    ) -> None:
         self.storage = storage
         self.pace = pace
         self.is_whole = is_whole
+        self.start = start
         self._is_waiting = False
         """Whether the pump is to be woken when the pace lets more through."""
         self.lost: ConnectionLost | None = None
@@ -169,8 +178,7 @@ class _FileReading:
         self._reading = reading
         self.entry = entry
         self._hash = hashlib.sha256()
-        self._asked = 0
-        self._hashed = 0
+        self._asked = self._hashed = reading.start
         self._pieces: dict[int, bytes] = {}
         self._reader: Reader | None = None
         self._is_over = False

@@ -42,6 +42,7 @@ async def transfer_items(
     at_once: int | None = None,
     ways: Collection[Way] = tuple(Way),
     partial: Mapping[int, int] | None = None,
+    proved: dict[int, int] | None = None,
     keeps: Callable[[], bool] = lambda: False,
     on_stop: Callable[[TransferBatch], None] = lambda _: None,
 ) -> AsyncGenerator[TransferBatch, None]:
@@ -51,12 +52,18 @@ async def transfer_items(
     already; the root is taken to be there). `pace` limits the bytes a second, `at_once` how many small files are
     under way; None: as many as keep both sides busy. Of `ways` other than alone, those are taken that both sides
     make possible. A file in `partial`, of which so many bytes are there already,
-    goes on after them when they are proved to be the source's. `keeps` is asked at the end whether what is there of
-    large files is to stay.
+    goes on after them when they are proved to be the source's; calls that share `proved` prove nothing twice.
+    `keeps` is asked at the end whether what is there of large files is to stay.
     When it is stopped, what ended meanwhile goes to `on_stop`, as nobody takes another batch.
     Raises ConnectionLost after giving what was done; what was in flight then is in no batch.
     """
-    beginnings = await prove_beginnings(source, destination, items, partial or {})
+    partial, proved = partial or {}, {} if proved is None else proved
+    beginnings: list[Beginning] = []
+    async for found in prove_beginnings(source, destination, items, partial, proved):
+        if isinstance(found, Beginning):
+            beginnings.append(found)
+        else:
+            yield TransferBatch([], sum(partial.values()), found.entry.path, partial=dict(partial))
     if beginnings:
         starts = {beginning.number: beginning.bytes for beginning in beginnings}
         items = [replace(item, start=starts.get(item.number, 0)) for item in items]

@@ -83,6 +83,7 @@ class TransferRunner(Runner):
         if not left:
             return
         partial = {int(number): size for number, size in (context.cursor or {}).items()}
+        proved: dict[int, int] = {}
         resumes: bool = context.params["enable_resume"]
         known = manifest.existing_folders(context.job_id, [item.entry.path for item in left.values()])
 
@@ -96,6 +97,7 @@ class TransferRunner(Runner):
                 at_once=context.params["transfers"] or None,
                 ways=ways_of(context.params),
                 partial=partial,
+                proved=proved,
                 keeps=lambda: resumes and not context.is_cancelled(),
                 on_stop=at_stop.append,
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from migration_app.engine import beginnings
 from migration_app.engine.file_copies import KEEP_FROM
 from migration_app.engine.transfer import Beginning, Item, Pace, TransferBatch, transfer_items
 from migration_app.storages.base import Kind
@@ -92,7 +93,7 @@ def test_stopped_file_goes_on_after_its_proved_beginning(source: MemoryStorage) 
     source.calls.clear()
     batches = finished(source, destination, partial)
     beginning = Beginning(number, b"large", partial[number], is_read_back=True)
-    assert batches[0].beginnings == [beginning]
+    assert [one for batch in batches for one in batch.beginnings] == [beginning]
     assert batches[0].partial == partial
     assert [one.resumed for batch in batches for one in batch.done if one.number == number] == [
         partial[number]
@@ -160,3 +161,34 @@ def test_what_is_there_is_noted_also_with_one_file_at_once(source: MemoryStorage
     partial = interrupted(source, destination, at_once=1)
     assert partial[number_of(items_in(source), b"large")] >= KEEP_FROM
     finished(source, destination, partial)
+
+
+def test_what_was_proved_before_the_connection_broke_again_is_not_read_twice(
+    source: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beginnings, "PIECE", 2**18)
+    destination = MemoryStorage(chunk_size=2**16)
+    partial = interrupted(source, destination)
+    number = number_of(items_in(source), b"large")
+    proved: dict[int, int] = {}
+
+    async def go(breaks: bool) -> list[TransferBatch]:
+        batches: list[TransferBatch] = []
+        async for batch in transfer_items(
+            source, destination, items_in(source), partial=partial, proved=proved
+        ):
+            batches.append(batch)
+            if breaks and len(batches) == 2:
+                source.lose()
+        return batches
+
+    with pytest.raises(ConnectionLost):
+        asyncio.run(go(True))
+    assert proved == {number: 2**19}
+    source.lost = None
+    source.calls.clear()
+    batches = asyncio.run(go(False))
+    assert [one.bytes for batch in batches for one in batch.beginnings] == [partial[number]]
+    # Each byte once: to be proved, or to be copied.
+    assert source.calls.count(("read", b"large")) == (SIZE - 2**19) // 2**16
+    assert destination.nodes[b"large"] == source.nodes[b"large"]

@@ -32,6 +32,8 @@ class SlowLink:
         self._on_sent = on_sent
         self._is_open = True
         self._sockets: list[socket.socket] = []
+        self._hung: set[socket.socket] = set()
+        """Ends of connections that pass nothing on any more."""
         self._threads: list[threading.Thread] = []
         self._turns = (threading.Lock(), threading.Lock())
         self._listener = socket.create_server((self.host, 0), backlog=100)
@@ -55,6 +57,16 @@ class SlowLink:
             found.close()
         for thread in self._threads:
             thread.join()
+
+    def cut(self) -> None:
+        """Cut the connections that there are; new ones are taken."""
+        for found in list(self._sockets):
+            with contextlib.suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+
+    def hang(self) -> None:
+        """Have the connections that there are pass nothing on any more, and stay; new ones are as good as ever."""
+        self._hung.update(self._sockets)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -83,7 +95,8 @@ class SlowLink:
                     self._on_sent(data)
                 with self._turns[way]:
                     self._wait(len(data))
-                sink.sendall(data)
+                if source not in self._hung:
+                    sink.sendall(data)
         # Half a connection tells nobody anything here: what one side ends is over.
         for found in (source, sink):
             with contextlib.suppress(OSError):
