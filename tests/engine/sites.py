@@ -64,11 +64,13 @@ def at_server(
     root: Path,
     server_class: type[asyncssh.SFTPServer],
     move: Callable[[Storage], Coroutine[Any, Any, dict[bytes, str]]],
+    *,
+    seconds: float = 30,
 ) -> dict[bytes, str]:
     """Run `move` with a server that sees `root` as `/`; gives what failed."""
 
     async def go() -> dict[bytes, str]:
-        async with asyncio.timeout(30), faulty(root, server_class) as address:
+        async with asyncio.timeout(seconds), faulty(root, server_class) as address:
             return await move(open_storage(address, b"/", guard=is_allowed))
 
     return asyncio.run(go())

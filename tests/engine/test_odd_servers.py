@@ -6,20 +6,32 @@ What breaks the protocol itself is in tests/storages/test_misbehaving_servers.py
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.sftp import SFTPServerHandler
 
 from migration_app.engine.digests import read_digests
 from migration_app.engine.plan import Action, compare_trees
-from migration_app.storages.base import Kind
+from migration_app.storages.base import Kind, Storage
 from migration_app.storages.registry import open_storage
-from tests.engine.sites import BIG, down, files_in, make_site, up
-from tests.engine.trees import EVERYTHING, connected, copy_tree, errors, is_allowed, local, seen, sftp
-from tests.servers.faulty import faulty
+from migration_app.storages.sftp.wire import SMALL_DATA
+from tests.engine.sites import BIG, at_server, down, files_in, make_site, moved, up
+from tests.engine.trees import (
+    EVERYTHING,
+    connected,
+    copy_tree,
+    errors,
+    is_allowed,
+    local,
+    make_tree,
+    seen,
+    sftp,
+)
+from tests.servers.faulty import Shuffled, faulty
 from tests.servers.openssh import OpenSshServer
 
 
@@ -111,6 +123,24 @@ class OneHandle(asyncssh.SFTPServer):
         self.is_taken = False
 
 
+class SmallPackets(asyncssh.SFTPServer):
+    """Hangs up on whoever writes or asks for more than every server takes."""
+
+    def read(self, file_obj: object, offset: int, size: int) -> Any:
+        return super().read(file_obj, offset, self.fitting(size))
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> Any:
+        self.fitting(len(data))
+        return super().write(file_obj, offset, data)
+
+    def fitting(self, size: int) -> int:
+        """A size that is not too large."""
+        if size > SMALL_DATA:
+            self.channel.get_connection().abort()
+            raise asyncssh.SFTPFailure("Nobody hears this.")
+        return size
+
+
 class OddNames(asyncssh.SFTPServer):
     """Lists names that lead elsewhere."""
 
@@ -165,6 +195,66 @@ def test_server_with_one_handle_gets_and_gives_everything(at_once: int, tmp_path
     assert files_in(tmp_path / "to") == files_in(tmp_path / "from")
     assert down(tmp_path / "to", tmp_path / "back", OneHandle, at_once=at_once) == {}
     assert files_in(tmp_path / "back") == files_in(tmp_path / "from")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["one handle", "any order", "32 KiB that it tells of", "32 KiB untold"])
+def test_thousands_of_files_and_a_large_one_go_up_and_come_down(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_class = asyncssh.SFTPServer
+    if kind == "one handle":
+        server_class = OneHandle
+    elif kind == "any order":
+        monkeypatch.setattr(asyncssh.sftp, "SFTPServerHandler", Shuffled)
+    else:
+        server_class = SmallPackets
+        extensions = [one for one in SFTPServerHandler._extensions if one[0] != b"limits@openssh.com"]
+        if kind == "32 KiB untold":
+            monkeypatch.setattr(SFTPServerHandler, "_extensions", extensions)
+        monkeypatch.setattr(asyncssh.sftp, "MAX_SFTP_READ_LEN", SMALL_DATA)
+        monkeypatch.setattr(asyncssh.sftp, "MAX_SFTP_WRITE_LEN", SMALL_DATA)
+    make_tree(tmp_path / "from")
+    for path in (tmp_path / "from").rglob("*"):
+        # asyncssh's server does not tell what links hold when it is shut up in a folder.
+        if path.is_symlink():
+            path.unlink()
+    for number in range(2000):
+        path = tmp_path / f"from/many{number % 50}/inside/{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"%d\n" % number * (number % 300))
+    (tmp_path / "from/larger").write_bytes(os.urandom(10_000_000))
+    (tmp_path / "to").mkdir()
+    (tmp_path / "back").mkdir()
+
+    def move(root: Path, go: Callable[[Storage], Coroutine[Any, Any, dict[bytes, str]]]) -> dict[bytes, str]:
+        return at_server(root, server_class, go, seconds=120)
+
+    assert move(tmp_path / "to", lambda there: moved(local(tmp_path / "from"), there)) == {}
+    assert seen(tmp_path / "to") == seen(tmp_path / "from")
+    assert move(tmp_path / "to", lambda there: moved(there, local(tmp_path / "back"))) == {}
+    assert seen(tmp_path / "back") == seen(tmp_path / "from")
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+@pytest.mark.parametrize("order", ["draft", "OpenSSH"])
+def test_links_are_made_whichever_name_the_server_takes_first(
+    order: str, is_shuffled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if order == "OpenSSH":
+        # It looks who the client is.
+        monkeypatch.setattr(asyncssh.sftp.SFTPHandler, "_nonstandard_symlink_impls", ["AsyncSSH"])
+    if is_shuffled:
+        monkeypatch.setattr(asyncssh.sftp, "SFTPServerHandler", Shuffled)
+    make_tree(tmp_path / "from")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/dangling").symlink_to("older")
+    (tmp_path / "to/to-file").write_text("older")
+    assert up(tmp_path / "from", tmp_path / "to", asyncssh.SFTPServer) == {}
+    links = {path: one for path, one in seen(tmp_path / "from").items() if one[0] == "link"}
+    assert {path: seen(tmp_path / "to")[path] for path in links} == links
+    assert sorted(seen(tmp_path / "to")) == sorted(seen(tmp_path / "from"))
+    assert set(os.listdir(tmp_path)) == {"from", "to"}
 
 
 def test_both_trees_are_compared_and_read_back_on_servers_with_one_handle(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncssh
+from asyncssh.sftp import SFTPServerHandler
 
 from migration_app.storages.base import Address
+from migration_app.storages.sftp import packets
 
 T = TypeVar("T")
 
@@ -62,6 +65,60 @@ async def faulty(
         # A connection that breaks in the wrong moment leaves files to nobody.
         for file in opened:
             file.close()
+
+
+SHUFFLED_S = 0.003
+_PIECES = (packets.READ, packets.WRITE)
+_TWO_NAMES = (packets.RENAME, packets.SYMLINK)
+
+
+class Shuffled(SFTPServerHandler):
+    """Carries out requests in any order but those of one file, as the draft allows (6.1), and answers when they are
+    done; asyncssh's own takes one after the other."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._under_way: dict[bytes, list[tuple[asyncio.Task[None], bool]]] = {}
+        self._random = random.Random(6)
+
+    async def _process_packet(self, pkttype: int, pktid: int, packet: Any) -> None:
+        is_piece = pkttype in _PIECES
+        names = _names(pkttype, packet.get_remaining_payload())
+        before = [
+            task
+            for name in names
+            for task, other in self._under_way.get(name, ())
+            if not (is_piece and other)
+        ]
+
+        async def carry_out() -> None:
+            if before:
+                await asyncio.wait(before)
+            await asyncio.sleep(self._random.uniform(0, SHUFFLED_S))
+            await SFTPServerHandler._process_packet(self, pkttype, pktid, packet)
+
+        task = asyncio.create_task(carry_out())
+        for name in names:
+            self._under_way.setdefault(name, []).append((task, is_piece))
+        task.add_done_callback(lambda _: self._forget(names))
+
+    def _forget(self, names: list[bytes]) -> None:
+        for name in names:
+            left = [one for one in self._under_way.pop(name, ()) if not one[0].done()]
+            if left:
+                self._under_way[name] = left
+
+
+def _names(kind: int, payload: bytes) -> list[bytes]:
+    """The handle or names that a request is about."""
+    cursor = packets.Cursor(payload)
+    if kind == packets.EXTENDED:
+        extension = cursor.text()
+        if extension == b"copy-data":
+            source, _, _ = cursor.text(), cursor.long(), cursor.long()
+            return [source, cursor.text()]
+        return [] if cursor.is_at_end() else [cursor.text() for _ in range(1 + (b"rename" in extension))]
+    return [cursor.text() for _ in range(1 + (kind in _TWO_NAMES))]
 
 
 @contextlib.contextmanager

@@ -6,12 +6,11 @@ first, and a link is made anew under its final name.
 """
 
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from migration_app.storages.base import Answer
 from migration_app.storages.errors import (
     AlreadyExists,
+    ConnectionLost,
     NotFound,
     OperationFailed,
     PermissionDenied,
@@ -19,33 +18,12 @@ from migration_app.storages.errors import (
 )
 from migration_app.storages.sftp import packets
 from migration_app.storages.sftp.looks import look
+from migration_app.storages.sftp.new_links import NewLink
 from migration_app.storages.sftp.packets import Attributes
 from migration_app.storages.sftp.refusals import folder_or
 from migration_app.storages.sftp.wire import SftpWire
 
 POSIX_RENAME = b"posix-rename@openssh.com"
-LSETSTAT = b"lsetstat@openssh.com"
-
-
-@dataclass(frozen=True, slots=True)
-class NewLink:
-    """A symbolic link to be made."""
-
-    target: bytes
-    mtime: int
-
-    def make(self, wire: SftpWire, name: bytes, answered: Callable[[StorageError | None], None]) -> None:
-        """Make it under a name (a field of a packet)."""
-
-        def done(error: StorageError | None) -> None:
-            if error is None and LSETSTAT in wire.extensions:
-                body = packets.text(LSETSTAT) + name + packets.attributes(mtime=self.mtime)
-                # A link whose time could not be set is still the link.
-                wire.command(packets.EXTENDED, body, lambda _: None)
-            answered(error)
-
-        # OpenSSH takes the target first, against the draft, and the others follow it (PROTOCOL, 4.1).
-        wire.command(packets.SYMLINK, packets.text(self.target) + name, done)
 
 
 class Rename:
@@ -63,7 +41,7 @@ class Rename:
     def start(self) -> None:
         """Ask for what comes first."""
         if self._link is not None:
-            self._link.make(self._wire, self._final, self._link_made)
+            self._link.make(self._wire, self._final[4:], self._link_made)
         elif self._wire.may_follow_links:
             self._wire.request(packets.READLINK, self._final, self._link_told)
         else:
@@ -94,8 +72,7 @@ class Rename:
 
     def _link_made(self, error: StorageError | None) -> None:
         if error is None:
-            self._wire.command(packets.REMOVE, self._name, lambda _: None)
-            self._answer(None)
+            self._remove_other()
         elif isinstance(error, OperationFailed | AlreadyExists | PermissionDenied):
             look(self._wire, self._final, lambda found: self._make_room_for_link(found, error))
         else:
@@ -111,13 +88,21 @@ class Rename:
     def _make_link_again(self, error: StorageError | None) -> None:
         def made(error: StorageError | None) -> None:
             if error is None:
-                self._wire.command(packets.REMOVE, self._name, lambda _: None)
-            self._answer(error)
+                self._remove_other()
+            else:
+                self._answer(error)
 
         if self._link is None or not (error is None or isinstance(error, NotFound)):
             self._answer(error)
         else:
-            self._link.make(self._wire, self._final, made)
+            self._link.make(self._wire, self._final[4:], made)
+
+    def _remove_other(self) -> None:
+        def removed(error: StorageError | None) -> None:
+            # Else nobody would know of it any more.
+            self._answer(error if isinstance(error, ConnectionLost) else None)
+
+        self._wire.command(packets.REMOVE, self._name, removed)
 
     # A file
 

@@ -48,9 +48,10 @@ from migration_app.storages.sftp.find_ahead import FindAhead
 from migration_app.storages.sftp.links import LinkFollower
 from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.looks import Explain, look
+from migration_app.storages.sftp.new_links import LSETSTAT, NewLink
 from migration_app.storages.sftp.packets import Attributes, Cursor
 from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
-from migration_app.storages.sftp.renames import LSETSTAT, POSIX_RENAME, NewLink, Rename
+from migration_app.storages.sftp.renames import POSIX_RENAME, Rename
 from migration_app.storages.sftp.tar_programs import has_gnu_tar
 from migration_app.storages.sftp.tar_readers import TarReaders
 from migration_app.storages.sftp.tar_writers import TarWriters
@@ -109,6 +110,7 @@ class SftpStorage(Storage):
         # Whoever comes next for this connection knows the key by then.
         self.address = self.address.pinned_to(self.trace)
         self._wire.may_follow_links = not self._is_openssh
+        self._wire.takes_target_first = True if self._is_openssh else None
         extensions = self._wire.extensions
         self.capabilities = Capabilities(
             chunk_size=min(self._wire.longest_read, self._wire.longest_write),
@@ -546,7 +548,7 @@ class SftpStorage(Storage):
             else:
                 answer(error)
 
-        link.make(wire, name, done)
+        link.make(wire, self.absolute(path), done)
 
     def rename(self, path: Path, new_path: Path, answer: Answer[None]) -> None:
         """See Storage."""

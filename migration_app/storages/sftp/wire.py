@@ -58,6 +58,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
         """How many files may be open; 0 when the server does not say."""
         self.may_follow_links = True
         """Whether LSTAT, RENAME and READLINK may be about what a link leads to."""
+        self.takes_target_first: bool | None = None
+        """Whether the first name of a SYMLINK is what the link leads to; None: not known yet."""
         self.error: StorageError | None = None
         self._loop = asyncio.get_running_loop()
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
