@@ -42,10 +42,8 @@ class Cut:
     """Rows with a lower number are of earlier runs; those that failed then are compared again."""
     is_proved: bool = False
     """Whether an earlier run has looked for its rows at the destination."""
-    forgotten: int = 0
-    """Of rows with a lower number, those that failed were dropped."""
     gone: int = 0
-    """How many of those are no longer at the source."""
+    """How many of those that failed are no longer at the source."""
     cutter: Cutter = field(default_factory=Cutter)
 
     @classmethod
@@ -78,7 +76,6 @@ class Cut:
             "run": self.run,
             "first": self.first,
             "is_proved": self.is_proved,
-            "forgotten": self.forgotten,
             "gone": self.gone,
             "cutter": self.cutter.as_json(),
         }
@@ -165,7 +162,7 @@ async def _root_of(destination: Storage) -> Entry | None:
 def _forget_failed(context: ShardContext, cut: Cut, earlier: Earlier) -> None:
     """Drop the rows of what failed in earlier runs: each has a new one, unless its source is gone."""
     wanted = {path_bytes(path) for path in context.params["files"]}
-    for numbers in manifest.ranges(context.job_id, first=cut.forgotten, below=cut.first):
+    for numbers in manifest.ranges(context.job_id, below=cut.first):
         failed = [path_bytes(path) for path in earlier.failed(numbers).values_list("path", flat=True)]
         found = manifest.find_numbers(context.job_id, failed, first=cut.first)
         gone = [path for path in failed if path not in found]
@@ -174,7 +171,6 @@ def _forget_failed(context: ShardContext, cut: Cut, earlier: Earlier) -> None:
         told = [path for path in gone if path not in wanted | hidden]
         room = max(0, MOST_LISTED - cut.gone)
         cut.gone += len(told)
-        cut.forgotten = numbers.stop
         context.checkpoint(
             cursor=cut.as_json(),
             events=[log_warning(f"No longer at the source: {path_shown(path)}") for path in told[:room]],
