@@ -20,7 +20,7 @@ from sessions_app import claims, transitions
 from sessions_app.models import Job, Shard, User, Worker
 from sessions_app.presence import WORK_QUEUE
 from sessions_app.runners import runner_class
-from sessions_app.states import Desired, JobStatus, ShardKind, ShardState
+from sessions_app.states import OPEN_SHARDS, Desired, JobStatus, ShardKind, ShardState
 
 SLICE_S = 15.0
 """A shard that has got on for so long gives way to a job that has less at work."""
@@ -132,6 +132,9 @@ def next_work(slots: int) -> list[tuple[Shard, bool]]:
     room = slots - at_work.filter(state=ShardState.QUEUED).count()
     waiting = Shard.objects.filter(kind=ShardKind.WORK, state=ShardState.WAITING)
     running = Job.objects.due().filter(status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
+    # Another run first finds what failed before it: what failed meanwhile would be taken for that.
+    again = Shard.objects.filter(kind=ShardKind.PREPARE, state__in=OPEN_SHARDS, payload__has_key="run")
+    running = running.exclude(Exists(again.filter(job=OuterRef("pk"))))
     with_work = running.filter(Exists(waiting.filter(job=OuterRef("pk"))))
     if room <= 0:
         with_work = with_work.filter(served_at=None)

@@ -76,6 +76,20 @@ def test_priority_of_one_person_does_not_hold_up_another(owner, other, work_off)
     assert ended(usual, high) == [usual, high]
 
 
+def test_work_of_an_earlier_run_waits_until_the_next_one_is_prepared(owner, work_off):
+    job = started(owner, shards=3, steps=1)
+    work_off(most=1)
+    job.shards.filter(kind="work").update(state="waiting")
+    for state in ("waiting", "queued", "running"):
+        job.shards.filter(kind="prepare").update(state=state, payload={"run": 2})
+        assert turns.next_work(4) == []
+    job.shards.filter(kind="prepare").update(state="done")
+    assert len(turns.next_work(4)) == 3
+    # In a first run it begins while more is still being found.
+    job.shards.filter(kind="prepare").update(state="running", payload={})
+    assert len(turns.next_work(4)) == 3
+
+
 def token_of(user: User) -> dict[str, str]:
     return {"Authorization": f"Bearer {accounts.create_token(user)}"}
 
