@@ -43,15 +43,14 @@ class SftpReader(Reader):
     def _read(self, offset: int, size: int, before: list[bytes], answer: Answer[bytes]) -> None:
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             if kind == packets.DATA:
-                piece = Cursor(data).text()
-                if not 0 < len(piece) <= size:
+                if not 0 < len(data) <= size:
                     answer(OperationFailed("The server sent data of the wrong length."))
-                elif len(piece) < size:
+                elif len(data) < size:
                     # A short answer does not mean the end (draft, 6.4): the rest is asked for again.
-                    before.append(piece)
-                    self._read(offset + len(piece), size - len(piece), before, answer)
+                    before.append(data)
+                    self._read(offset + len(data), size - len(data), before, answer)
                 else:
-                    answer(b"".join((*before, piece)) if before else piece)
+                    answer(b"".join((*before, data)) if before else data)
             elif kind == packets.STATUS and Cursor(data).number() == packets.EOF:
                 answer(b"".join(before))
             else:
@@ -105,9 +104,9 @@ class SftpWriter(Writer):
     def write(self, offset: int, data: bytes, answer: Answer[None]) -> None:
         """See Writer."""
         header = self._handle + struct.pack(">QI", offset, len(data))
-        self._send(packets.WRITE, header + data, answer)
+        self._send(packets.WRITE, header, answer, data)
 
-    def _send(self, kind: int, body: bytes, answer: Answer[None]) -> None:
+    def _send(self, kind: int, body: bytes, answer: Answer[None], data: bytes = b"") -> None:
         """Ask for something that gives the file more of its contents."""
 
         def answered(error: StorageError | None) -> None:
@@ -126,7 +125,7 @@ class SftpWriter(Writer):
             answer(OperationFailed("The file is closed."))
             return
         self._unanswered += 1
-        self._wire.command(kind, body, answered)
+        self._wire.command(kind, body, answered, data)
 
     def copy(self, reader: Reader, offset: int, length: int, answer: Answer[None]) -> None:
         """See Writer: `copy-data`, which OpenSSH has since 9.0 (draft-ietf-secsh-filexfer-extensions-00, 7)."""

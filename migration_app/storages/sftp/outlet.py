@@ -10,6 +10,8 @@ from migration_app.storages.base import Guard
 from migration_app.storages.errors import ConnectionLost
 from migration_app.storages.names import readable
 
+LARGE = 64 * 1024
+"""A piece of so many bytes leaves alone: to join it to others would copy it."""
 SLICE = 256 * 1024
 """What is handed to the channel at once, so that it can say early that it has enough."""
 
@@ -83,10 +85,7 @@ class Outlet:
         try:
             # What the channel has no room for stays here, where the guard is asked again before it leaves.
             while end < len(out) and not self._is_paused:
-                start, size = end, 0
-                while end < len(out) and size < SLICE:
-                    size += len(out[end])
-                    end += 1
+                start, end = end, _end_of_slice(out, end)
                 self._channel.write(b"".join(out[start:end]))
             del out[:end]
             if self._is_ended and not out:
@@ -97,3 +96,12 @@ class Outlet:
             return
         if self._emptied is not None and not out and not self._is_paused:
             self._emptied()
+
+
+def _end_of_slice(pieces: list[bytes], start: int) -> int:
+    """Where the pieces end that leave together from `start` on."""
+    end, size = start + 1, len(pieces[start])
+    if size < LARGE:
+        while end < len(pieces) and size < SLICE and (next_size := len(pieces[end])) < LARGE:
+            end, size = end + 1, size + next_size
+    return end

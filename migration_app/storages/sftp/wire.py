@@ -41,8 +41,8 @@ ANSWER_PACKETS = frozenset(
 )
 
 Callback = Callable[[int, bytes, StorageError | None], None]
-"""Packet type, its bytes after the id, or an error instead. One that raises MalformedPacket is called again, with
-the error: it has to read the packet before it changes anything."""
+"""Packet type, its bytes after the id, of DATA what it holds, or an error instead. One that raises MalformedPacket is
+called again, with the error: it has to read the packet before it changes anything."""
 
 
 class SftpWire(asyncssh.SSHClientSession[bytes]):
@@ -98,8 +98,8 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             self.longest_write = _limit(cursor.long())
             self.most_handles = 0 if cursor.is_at_end() else cursor.long()
 
-    def request(self, kind: int, body: bytes, callback: Callback) -> None:
-        """Send a request at the end of this turn of the loop; `callback` gets its answer."""
+    def request(self, kind: int, body: bytes, callback: Callback, data: bytes = b"") -> None:
+        """Send a request at the end of this turn of the loop; `callback` gets its answer. `data` ends it, uncopied."""
         if self.error is not None:
             self._loop.call_soon(callback, 0, b"", self.error)
             return
@@ -107,15 +107,18 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             self._heard_at = self._loop.time()
         self._next_id = request_id = (self._next_id + 1) & 0xFFFFFFFF
         self._callbacks[request_id] = callback
-        self._outlet.put(struct.pack(">IBI", len(body) + 5, kind, request_id), body)
+        head = struct.pack(">IBI", len(body) + len(data) + 5, kind, request_id)
+        self._outlet.put(head, body, *([data] if data else []))
 
-    def command(self, kind: int, body: bytes, answered: Callable[[StorageError | None], None]) -> None:
+    def command(
+        self, kind: int, body: bytes, answered: Callable[[StorageError | None], None], data: bytes = b""
+    ) -> None:
         """Send a request whose answer is a STATUS."""
 
         def done(kind: int, data: bytes, error: StorageError | None) -> None:
             answered(error or status_error(kind, data))
 
-        self.request(kind, body, done)
+        self.request(kind, body, done, data)
 
     def fail(self, error: StorageError) -> None:
         """Answer everything that is under way, and all that comes, with an error; drop the connection."""
@@ -204,8 +207,14 @@ class SftpWire(asyncssh.SSHClientSession[bytes]):
             if len(buffer) < end:
                 break
             kind, number = _HEAD.unpack_from(buffer, start + 4)
+            begin, stop = start + 9, end
+            if kind == packets.DATA:
+                begin += 4
+                stop = begin + int.from_bytes(buffer[start + 9 : begin], "big")
+                if stop > end:
+                    raise MalformedPacket("The server sent a packet that is too short.")
             with memoryview(buffer) as view:
-                data = bytes(view[start + 9 : end])
+                data = bytes(view[begin:stop])
             start = end
             if kind == packets.VERSION:
                 self._take_version(number, data)
