@@ -77,7 +77,10 @@ def test_line_that_breaks_every_three_seconds_brings_everything(product, host, s
     assert not list((tmp_path / "copy").rglob(".haulier-*"))
 
 
-@pytest.mark.parametrize("goes", ["up", "down"])
+# Each waits for a minute: two of the four say it.
+@pytest.mark.parametrize(
+    ("host", "goes"), [("with a shell", "up"), ("SFTP alone", "down")], indirect=["host"]
+)
 def test_line_that_falls_silent_is_given_up_and_another_one_goes_on(product, host, site, tmp_path, goes):
     with SlowLink(host.port, bytes_per_s=BYTES_PER_S) as link:
         job = submit(product, "/api/transfer", sides(goes, host, link, site, tmp_path))
