@@ -27,7 +27,7 @@ from sessions_app.watch import DataVersion
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.1
+LOOK_S = 0.05
 EXISTENCE_S = 2.0
 """How often the hub looks whether the jobs that somebody listens to are still there."""
 BATCH = 1000

@@ -20,7 +20,6 @@ from tests.servers.accounts import Account
 from tests.servers.openssh import OpenSshServer
 
 pytestmark = pytest.mark.slow
-FIND_STARTS_S = 1.5
 Found = tuple[set[Entry], dict[bytes, str]]
 
 
@@ -32,15 +31,35 @@ def over_sftp(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     class Noted(storage.FolderLister):
         def __init__(self, wire: Any, path: bytes, *rest: Any) -> None:
             paths.append(path)
-            self.is_first = not path
             super().__init__(wire, path, *rest)
-
-        def start(self) -> None:
-            # Next door SFTP may be through before find has started, which nobody waits for.
-            asyncio.get_running_loop().call_later(FIND_STARTS_S if self.is_first else 0, super().start)
 
     monkeypatch.setattr(storage, "FolderLister", Noted)
     return paths
+
+
+@pytest.fixture
+def find_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next door SFTP may be through before find has started, which nobody waits for: here the root's listing does."""
+    channels: list[find_ahead.ShellChannel] = []
+
+    class Noted(find_ahead.ShellChannel):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            channels.append(self)
+
+    class Waiting(storage.FolderLister):
+        def __init__(self, wire: Any, path: bytes, *rest: Any) -> None:
+            super().__init__(wire, path, *rest)
+            self.is_first = not path
+
+        def start(self) -> None:
+            if self.is_first and not (channels[-1].is_ready or channels[-1].is_ended):
+                asyncio.get_running_loop().call_later(0.01, self.start)
+            else:
+                super().start()
+
+    monkeypatch.setattr(find_ahead, "ShellChannel", Noted)
+    monkeypatch.setattr(storage, "FolderLister", Waiting)
 
 
 @pytest.fixture
@@ -92,7 +111,7 @@ def expected(openssh_without_shell: OpenSshServer, tree: Path) -> Found:
     return found
 
 
-def test_find_lists_what_sftp_would(openssh, tree, expected, over_sftp):
+def test_find_lists_what_sftp_would(openssh, tree, expected, find_first, over_sftp):
     over_sftp.clear()
     assert listed(openssh, tree) == expected
     assert over_sftp == [b""]
@@ -129,7 +148,7 @@ def test_more_than_is_kept_in_memory_is_listed_over_sftp(
 
 
 def test_what_cannot_be_said_in_a_listing_of_find_is_asked_over_sftp(
-    openssh, openssh_without_shell, tree, over_sftp
+    openssh, openssh_without_shell, tree, find_first, over_sftp
 ):
     old = tree / "folder 2/inner 2/2/file"
     os.utime(old, (-5, -5))
@@ -217,7 +236,9 @@ def test_walk_that_is_left_ends_find(openssh, tree, monkeypatch):
     asyncio.run(go())
 
 
-def test_connection_that_breaks_while_find_is_waited_for_ends_the_walk(openssh, tree, monkeypatch):
+def test_connection_that_breaks_while_find_is_waited_for_ends_the_walk(
+    openssh, tree, find_first, monkeypatch
+):
     monkeypatch.setattr(find_ahead, "FIND", Program("find", "true", "sleep 600"))
 
     async def go() -> None:
