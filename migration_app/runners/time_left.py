@@ -17,6 +17,7 @@ _ENOUGH_S = 1.2
 """Nothing is said before so much was seen: not all workers may have begun."""
 _HALF_S = 60.0
 """What was so long ago counts half."""
+_SUMS = 8
 _DOUBT = 0.01
 """How much of what was seen it takes to speak against UNIT_BYTES, where files and bytes always went together."""
 
@@ -44,38 +45,44 @@ class Pace:
     uu: float = 0.0
     ft: float = 0.0
     ut: float = 0.0
+    has_begun: bool = False
+    """Whether anything has come since the sample began. What has was counted a while ago, and after a connection was
+    made: only from the first news to the next ones does as much come as a time takes."""
 
     @classmethod
     def read(cls, numbers: list[float]) -> Self:
         """The inverse of `as_json`."""
         at_s, files, size, *sums = numbers
-        return cls(at_s, int(files), int(size), *sums)
+        # What an older release has left ends before the last one.
+        has_begun = bool(sums[_SUMS:]) and bool(sums[_SUMS])
+        return cls(at_s, int(files), int(size), *sums[:_SUMS], has_begun=has_begun)
 
     def as_json(self) -> list[float]:
         """For the next time."""
         sums = (self.t, self.f, self.u, self.ff, self.fu, self.uu, self.ft, self.ut)
-        return [round(self.at_s, 3), self.files, self.bytes, *(float(f"{number:.6g}") for number in sums)]
+        told = (float(f"{number:.6g}") for number in sums)
+        return [round(self.at_s, 3), self.files, self.bytes, *told, float(self.has_begun)]
 
     def paused(self, at_s: float, done: Amount) -> "Pace":
         """Go on from here: the time since the sample began means nothing."""
-        return replace(self, at_s=at_s, files=done.files, bytes=done.bytes)
+        return replace(self, at_s=at_s, files=done.files, bytes=done.bytes, has_begun=False)
 
     def seen(self, at_s: float, done: Amount) -> "Pace":
         """So much is done by now."""
         t = at_s - self.at_s
         if t < 0:
             return self.paused(at_s, done)
+        if not self.has_begun:
+            return replace(self.paused(at_s, done), has_begun=done != (self.files, self.bytes))
         if t < (_SAMPLE_S if self.t else _FIRST_SAMPLE_S):
             return self
         # What is copied again was undone: that is no work that was done backwards.
         f, u = max(0, done.files - self.files), max(0, done.bytes - self.bytes) / UNIT_BYTES
-        if not (self.t or f or u):
-            # Nothing has come yet: that is the connection, and not what files cost.
-            return self.paused(at_s, done)
         sums = (t, f, u, f * f, f * u, u * u, f * t, u * t)
         older = (self.t, self.f, self.u, self.ff, self.fu, self.uu, self.ft, self.ut)
         weight = 0.5 ** (t / _HALF_S)
-        return Pace(at_s, *done, *(weight * old + new for old, new in zip(older, sums, strict=True)))
+        summed = (weight * old + new for old, new in zip(older, sums, strict=True))
+        return Pace(at_s, *done, *summed, has_begun=True)
 
     def seconds_for(self, left: Amount) -> float | None:
         """How long so much takes; None where nobody can know yet."""

@@ -21,7 +21,8 @@ SIZE = 60_000
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     with Product(tmp_path_factory.mktemp("product")) as found:
-        found.start(workers=3)
+        # One for each part of two jobs: where one gives way to another, less than the limit comes for a moment.
+        found.start(workers=4)
         yield found
 
 

@@ -35,9 +35,10 @@ def asked(host):
     before = host.operations()
     found = {}
     yield found
-    lines = "".join(text[len(before.get(port, "")) :] for port, text in host.operations().items())
+    after = host.operations()
+    lines = "".join(text[len(before.get(port, "")) :] for port, text in after.items())
     found["set"] = set(re.findall(r'^set "(.*?)"', lines, re.MULTILINE))
-    found["connections"] = len(re.findall(r"^session opened", lines, re.MULTILINE))
+    found["connections"] = len(after.keys() - before.keys())
 
 
 def stats(root):
