@@ -37,6 +37,9 @@ class Pace:
     """When the sample under way began, as seconds since the job did, with what was done by then."""
     files: int
     bytes: int
+    has_begun: bool = False
+    """Whether anything has come since the sample began. What has was counted a while ago, and after a connection was
+    made: only from the first news to the next ones does as much come as a time takes."""
     t: float = 0.0
     f: float = 0.0
     u: float = 0.0
@@ -45,23 +48,20 @@ class Pace:
     uu: float = 0.0
     ft: float = 0.0
     ut: float = 0.0
-    has_begun: bool = False
-    """Whether anything has come since the sample began. What has was counted a while ago, and after a connection was
-    made: only from the first news to the next ones does as much come as a time takes."""
 
     @classmethod
     def read(cls, numbers: list[float]) -> Self:
         """The inverse of `as_json`."""
         at_s, files, size, *sums = numbers
-        # What an older release has left ends before the last one.
-        has_begun = bool(sums[_SUMS:]) and bool(sums[_SUMS])
-        return cls(at_s, int(files), int(size), *sums[:_SUMS], has_begun=has_begun)
+        # What an older release has left does not tell.
+        has_begun = len(sums) > _SUMS and bool(sums.pop(0))
+        return cls(at_s, int(files), int(size), has_begun, *sums)
 
     def as_json(self) -> list[float]:
         """For the next time."""
         sums = (self.t, self.f, self.u, self.ff, self.fu, self.uu, self.ft, self.ut)
         told = (float(f"{number:.6g}") for number in sums)
-        return [round(self.at_s, 3), self.files, self.bytes, *told, float(self.has_begun)]
+        return [round(self.at_s, 3), self.files, self.bytes, self.has_begun, *told]
 
     def paused(self, at_s: float, done: Amount) -> "Pace":
         """Go on from here: the time since the sample began means nothing."""
@@ -82,7 +82,7 @@ class Pace:
         older = (self.t, self.f, self.u, self.ff, self.fu, self.uu, self.ft, self.ut)
         weight = 0.5 ** (t / _HALF_S)
         summed = (weight * old + new for old, new in zip(older, sums, strict=True))
-        return Pace(at_s, *done, *summed, has_begun=True)
+        return Pace(at_s, *done, True, *summed)
 
     def seconds_for(self, left: Amount) -> float | None:
         """How long so much takes; None where nobody can know yet."""
