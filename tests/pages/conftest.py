@@ -119,9 +119,9 @@ def page(new_context: Callable[..., BrowserContext]) -> Page:
 
 
 @pytest.fixture
-def slow_link(openssh: OpenSshServer) -> Iterator[SlowLink]:
-    """A line to the OpenSSH server, at first of 60 kB/s."""
-    with SlowLink(openssh.port, bytes_per_s=60_000) as link:
+def slow_link(openssh_without_shell: OpenSshServer) -> Iterator[SlowLink]:
+    """A line to the OpenSSH server, at first of 60 kB/s; without a shell, which lists a whole tree in a few kB."""
+    with SlowLink(openssh_without_shell.port, bytes_per_s=60_000) as link:
         yield link
 
 
@@ -201,8 +201,8 @@ class Yard:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, openssh: OpenSshServer, slow_link: SlowLink, product: Product) -> Yard:
-    return Yard(tmp_path, openssh, slow_link, product)
+def yard(tmp_path: Path, openssh_without_shell: OpenSshServer, slow_link: SlowLink, product: Product) -> Yard:
+    return Yard(tmp_path, openssh_without_shell, slow_link, product)
 
 
 def ended(product: Product, job_id: str) -> bool:

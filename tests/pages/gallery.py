@@ -179,7 +179,7 @@ class Gallery:
         events.append(job.pk, [NewEvent("phase", {"phase": "connecting"})])
         if job_type == "transfer":
             # As it stood when the first file came.
-            known = {"status": "transferring", "_pace": Pace(1.0, 0, 0).as_json()}
+            known = {"status": "transferring", "_pace": Pace(1.0, 0, 0, has_begun=True).as_json()}
             Job.objects.filter(pk=job.pk).update(progress=known)
         Shard.objects.filter(job=job).update(counters=counters or {})
         refresh_progress(job.pk, current={"path": path})
