@@ -1,12 +1,11 @@
 """SHA-256 of many files: worked out where they are, or read, many at once, the pieces of each in their order."""
 
-import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
-from migration_app.engine.pace import LONGEST_WAIT_S, Pace
+from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Entry, Path, Reader, Storage, files_at_once
@@ -73,8 +72,6 @@ class _Reading:
         self.pace = pace
         self.is_whole = is_whole
         self.start = start
-        self._is_waiting = False
-        """Whether the pump is to be woken when the pace lets more through."""
         self.lost: ConnectionLost | None = None
         self.in_window = 0
         self.hungry: deque[_FileReading] = deque()
@@ -133,7 +130,7 @@ class _Reading:
             if self._rounds.waits(self.pump.schedule):
                 return False
             self._left.extend(self._rounds.begin_next())
-        if self.hungry and self.in_window < WINDOW and not self._is_too_early():
+        if self.hungry and self.in_window < WINDOW and not self.pump.waits_for(self.pace):
             self.hungry.popleft().ask()
             return True
         if self._left and len(self.under_way) < self._rounds.at_once and self.in_window < WINDOW:
@@ -143,17 +140,6 @@ class _Reading:
             self.storage.open_reader(entry.read_path, one.opened)
             return True
         return False
-
-    def _is_too_early(self) -> bool:
-        wait_s = self.pace.wait_s()
-        if wait_s and not self._is_waiting:
-            self._is_waiting = True
-            asyncio.get_running_loop().call_later(min(wait_s, LONGEST_WAIT_S), self._go_on)
-        return wait_s > 0
-
-    def _go_on(self) -> None:
-        self._is_waiting = False
-        self.pump.schedule()
 
 
 class _FileReading:

@@ -11,7 +11,7 @@ from migration_app.engine.file_copies import KEEP_FROM, DirectCopy, FileCopy
 from migration_app.engine.items import Done, Item, UnderWay, Way
 from migration_app.engine.lanes import Lane
 from migration_app.engine.new_folders import NewFolders
-from migration_app.engine.pace import LONGEST_WAIT_S, Pace
+from migration_app.engine.pace import Pace
 from migration_app.engine.pump import Pump
 from migration_app.engine.rounds import Rounds
 from migration_app.storages.base import Kind, Storage, files_at_once
@@ -77,8 +77,6 @@ class Flow:
         self._line_up(items)
         self.is_stopping = False
         self._kept: dict[int, int] = {}
-        self._is_waiting = False
-        """Whether the pump is to be woken when the pace lets more through."""
         self._later: deque[Callable[[], None]] = deque()
         self._done: list[Done] = []
         self._notes: list[str] = []
@@ -269,22 +267,10 @@ class Flow:
         return True
 
     def _feed(self, lane: Lane) -> bool:
-        if not lane.hungry or not lane.has_room(self.chunk_size) or self._is_too_early():
+        if not lane.hungry or not lane.has_room(self.chunk_size) or self._pump.waits_for(self.pace):
             return False
         lane.hungry.popleft().fill()
         return True
-
-    def _is_too_early(self) -> bool:
-        wait_s = self.pace.wait_s()
-        if wait_s and not self._is_waiting:
-            self._is_waiting = True
-            # No longer than a moment, as the pace may be set to another one meanwhile.
-            asyncio.get_running_loop().call_later(min(wait_s, LONGEST_WAIT_S), self._go_on)
-        return wait_s > 0
-
-    def _go_on(self) -> None:
-        self._is_waiting = False
-        self._pump.schedule()
 
     def _start_next(self, lane: Lane) -> bool:
         if not lane.items:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
+from migration_app.engine.pace import LONGEST_WAIT_S, Pace
+
 SLICE_S = 0.01
 
 
@@ -20,6 +22,8 @@ class Pump:
         self._event = asyncio.Event()
         self._is_due = False
         self._is_stopped = False
+        self._is_held = False
+        """Whether a pace is waited for."""
         self._error: Exception | None = None
 
     def schedule(self) -> None:
@@ -42,6 +46,19 @@ class Pump:
             self._error = error
             self.stop()
             self.wake()
+
+    def waits_for(self, pace: Pace) -> bool:
+        """Whether the pace lets nothing through now; goes on when it does."""
+        wait_s = pace.wait_s()
+        if wait_s and not self._is_held:
+            self._is_held = True
+            # No longer than a moment, as the pace may be set to another one meanwhile.
+            self._loop.call_later(min(wait_s, LONGEST_WAIT_S), self._let_go)
+        return wait_s > 0
+
+    def _let_go(self) -> None:
+        self._is_held = False
+        self.schedule()
 
     def stop(self) -> None:
         """Call `step` no more."""

@@ -149,11 +149,11 @@ class _Run:
 
     def take_listings(self) -> dict[Path, list[Entry]] | None:
         """The folders below, where what was said is right."""
-        is_right = self.channel.has_succeeded and not self._rest and isinstance(self.top, FolderListing)
-        if not is_right or not isinstance(self.top, FolderListing) or self._path in self._unsure:
+        top, is_whole = self.top, self.channel.has_succeeded and not self._rest
+        if not is_whole or not isinstance(top, FolderListing) or self._path in self._unsure:
             return None
         here = self._listings.pop(self._path)
-        if self.top.problems or len(here) != len(self.top.entries) or set(here) != set(self.top.entries):
+        if top.problems or len(here) != len(top.entries) or set(here) != set(top.entries):
             return None
         for folder in self._unsure:
             del self._listings[folder]
