@@ -84,7 +84,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def listed(server: OpenSshServer, root: Path, username: str = "") -> Found:
+def listed(server: OpenSshServer, root: Path, username: str = "", *, follow_links: bool = False) -> Found:
     """All entries, and why folders could not be listed."""
 
     async def go() -> Found:
@@ -92,7 +92,7 @@ def listed(server: OpenSshServer, root: Path, username: str = "") -> Found:
         entries: set[Entry] = set()
         errors: dict[bytes, str] = {}
         async with asyncio.timeout(40), connected(here):
-            async for batch in scan_tree(here, EVERYTHING):
+            async for batch in scan_tree(here, EVERYTHING, follow_links=follow_links):
                 for listing in batch.folders:
                     entries |= set(listing.entries)
                     errors |= {path: str(error) for path, error in listing.problems}
@@ -158,12 +158,28 @@ def test_what_cannot_be_said_in_a_listing_of_find_is_asked_over_sftp(
     assert over_sftp == [b"", b"folder 2/inner 2/2"]
 
 
+def in_shell(script: str) -> str:
+    """A command that runs a script in which FIND stands for find."""
+    return f"sh -c '{script.replace('FIND', find_ahead.FIND.command.replace(chr(39), chr(34)))}'"
+
+
+def test_folder_that_links_lead_to_is_waited_for_by_each(
+    openssh, openssh_without_shell, tmp_path, find_first, monkeypatch
+):
+    (tmp_path / "shared/uploads").mkdir(parents=True)
+    (tmp_path / "shared/uploads/picture").touch()
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to("shared")
+    expected = listed(openssh_without_shell, tmp_path, follow_links=True)
+    assert len(expected[0]) == 9
+    monkeypatch.setattr(find_ahead, "FIND", Program("find", "true", in_shell("sleep 0.5; FIND")))
+    assert listed(openssh, tmp_path, follow_links=True) == expected
+
+
 LIES: dict[str, Callable[[Path], str]] = {
-    "another tree": lambda root: f"sh -c 'cd / && {find_ahead.FIND.command.replace(chr(39), chr(34))}'",
+    "another tree": lambda root: in_shell("cd / && FIND"),
     "nothing": lambda root: "true",
-    "an error at the end": lambda root: (
-        f"sh -c '{find_ahead.FIND.command.replace(chr(39), chr(34))}; exit 1'"
-    ),
+    "an error at the end": lambda root: in_shell("FIND; exit 1"),
     "a part": lambda root: "printf 'd 1 1.0 755 folder 0\\0\\0f 1 1.0 644 folder 0/file\\0\\0'",
     "what is in no folder": lambda root: "printf 'f 1 1.0 644 nowhere/file\\0\\0'",
     "no listing": lambda root: "echo hello",

@@ -221,8 +221,9 @@ def test_stopped_transfer_removes_what_is_half_done(is_cancelled: bool) -> None:
     async def go() -> tuple[int, int]:
         task = asyncio.ensure_future(consume())
         if is_cancelled:
-            await asyncio.sleep(0.05)
-            assert destination.temps
+            async with asyncio.timeout(20):
+                while not destination.temps:
+                    await asyncio.sleep(0.01)
             task.cancel()
         await asyncio.wait([task])
         asked = len(destination.calls), len(source.calls)

@@ -58,7 +58,8 @@ class FindAhead:
         self._listings: dict[Path, list[Entry]] = {}
         self._run: _Run | None = None
         self._opening: set[asyncio.Task[None]] = set()
-        self._waiting: dict[Path, tuple[Answer[FolderListing], Ask]] = {}
+        self._waiting: list[tuple[Path, Answer[FolderListing], Ask]] = []
+        """For find to end. A folder may be asked for twice: where a link that is followed leads to it."""
         self._failed = 0
         self._is_over = False
 
@@ -71,7 +72,7 @@ class FindAhead:
             self._start(path)
             ask(partial(self._compare, self._run, answer))
         elif self._run is not None and self._run.is_ready and self._run.is_above(path):
-            self._waiting[path] = (answer, ask)
+            self._waiting.append((path, answer, ask))
         else:
             ask(answer)
 
@@ -116,8 +117,8 @@ class FindAhead:
             self._is_over = not run.is_ready or self._failed >= MOST_FAILED
         else:
             self._listings |= listings
-        waiting, self._waiting = self._waiting, {}
-        for path, (answer, ask) in waiting.items():
+        waiting, self._waiting = self._waiting, []
+        for path, answer, ask in waiting:
             self.list_folder(path, answer, ask)
 
 
