@@ -2,15 +2,16 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-_django = get_asgi_application()
+django.setup(set_prefix=False)
 
 from sessions_app.gate import Gate  # noqa: E402 - models load only after Django is set up
+from sessions_app.handler import Handler  # noqa: E402
 from sessions_app.hub import Hub  # noqa: E402
 from sessions_app.sockets import EventsConsumer  # noqa: E402
 from sessions_app.sse import SseStreamer  # noqa: E402
 
 _hub = Hub()
-application = Gate(_django, SseStreamer(_hub), EventsConsumer.as_asgi(hub=_hub))  # type: ignore[arg-type]
+application = Gate(Handler(), SseStreamer(_hub), EventsConsumer.as_asgi(hub=_hub))

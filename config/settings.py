@@ -104,6 +104,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": environment.database(DATA_DIR)}
+# Threads stay, and so do their connections; one that has broken meanwhile is opened anew.
+DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock at BEGIN: a transaction that reads first cannot fail when it
     # comes to write. FULL keeps an answered submit through a power cut; batches make it cheap.

@@ -1,5 +1,6 @@
 """Messages: how a shard's row gets to a worker. A message carries ids only and does no harm when lost or doubled."""
 
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -8,7 +9,7 @@ from django_tasks import TaskResultStatus, task
 from django_tasks.base import TaskContext
 from django_tasks_db.models import DBTaskResult
 
-from sessions_app import execution, leases, turns
+from sessions_app import execution, leases, presence, turns
 from sessions_app.models import Job, Shard, Worker
 from sessions_app.presence import INTERACTIVE_QUEUE, WORK_QUEUE
 from sessions_app.states import Desired, JobStatus, ShardKind, ShardState
@@ -16,11 +17,29 @@ from sessions_app.states import Desired, JobStatus, ShardKind, ShardState
 
 @task(queue_name=WORK_QUEUE, takes_context=True)
 def run_shard(context: TaskContext, shard_id: int, attempt: int) -> None:
-    """Deliver one shard; a stale attempt finds nothing to do."""
+    """Deliver one shard, and after it what its job has next while nothing else waits: this worker is connected.
+
+    A stale attempt finds nothing to do.
+    """
     worker_id = context.task_result.worker_ids[-1]
-    ended = execution.run(shard_id, attempt, worker_id=worker_id, queue_waiting=queue_waiting)
+    kept: list[Shard] = []
+    run = partial(
+        execution.run,
+        worker_id=worker_id,
+        queue_waiting=queue_waiting,
+        at_end=partial(queue_waiting, kept=kept) if does_work(worker_id) else queue_waiting,
+    )
+    ended = run(shard_id, attempt)
+    while kept:
+        shard = kept.pop()
+        ended = run(shard.pk, shard.attempt, state=ShardState.WAITING)
     if ended:
         queue_pending()
+
+
+def does_work(worker_id: str) -> bool:
+    """Whether a worker takes any work, and is not kept for what people wait for."""
+    return Worker.objects.filter(pk=worker_id, queues__contains=WORK_QUEUE).exists()
 
 
 def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
@@ -45,24 +64,30 @@ def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
     return True
 
 
-def queue_waiting(job_id: UUID) -> None:
+def queue_waiting(job_id: UUID, kept: list[Shard] | None = None) -> None:
     """Queue what a running job has waiting: prepare and finish at once, and work as its turn comes.
 
-    A job that one worker does by itself needs no message.
+    A job that one worker does by itself needs no message. One shard of the job is put into `kept` instead, where its
+    turn comes before all others: a worker that is free goes on with it.
     """
+    if kept is not None and Shard.objects.filter(state=ShardState.QUEUED).exists():
+        kept = None
     mine = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
     if mine.due().exists():
         waiting = Shard.objects.filter(job_id=job_id, state=ShardState.WAITING)
         for shard in waiting.exclude(kind=ShardKind.WORK):
-            enqueue(shard)
-    queue_work()
-
-
-def queue_work() -> None:
-    """Queue work of running jobs, as much as the workers take next."""
-    slots = Worker.objects.filter(queues__contains=WORK_QUEUE).count()
-    for shard, is_first in turns.next_work(max(1, slots)):
-        enqueue(shard, is_first=is_first)
+            if kept is None or kept:
+                enqueue(shard)
+            else:
+                kept.append(shard)
+    slots, most_of_one = presence.count_slots()
+    for shard, is_first in turns.next_work(max(1, slots), max(1, most_of_one)):
+        if kept == [] and shard.job_id == job_id:
+            kept.append(shard)
+            Job.objects.filter(pk=job_id).update(served_at=timezone.now())
+        else:
+            enqueue(shard, is_first=is_first)
+        kept = None
 
 
 def queue_pending() -> None:

@@ -200,9 +200,13 @@ def run(
     *,
     worker_id: str,
     queue_waiting: QueueWaiting,
+    at_end: QueueWaiting | None = None,
     state: ShardState = ShardState.QUEUED,
 ) -> bool:
-    """Run a shard if it is still in `state` under this attempt; True when its job ended with it."""
+    """Run a shard if it is still in `state` under this attempt; True when its job ended with it.
+
+    `at_end` takes the place of `queue_waiting` when it is done.
+    """
     lease = _claim(shard_id, attempt, worker_id, state)
     if lease is None:
         return Job.objects.filter(shards__pk=shard_id, status__in=FINISHED).exists()
@@ -237,7 +241,7 @@ def run(
         )
     finally:
         watcher.forget(context.sign)
-    return settle(context.job_id, queue_waiting)
+    return settle(context.job_id, at_end or queue_waiting)
 
 
 def _claim(shard_id: int, attempt: int, worker_id: str, state: ShardState) -> Lease | None:

@@ -343,6 +343,8 @@ class Worker(models.Model):
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     queues = models.CharField(max_length=100)
+    processors = models.PositiveIntegerField(default=1)
+    """Of its host, those that it may use."""
     started_at = models.DateTimeField(auto_now_add=True)
     seen_at = models.DateTimeField()
 

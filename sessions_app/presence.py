@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from django.conf import settings
+from django.db.models import Count, Max
 from django.utils import timezone
 
 from sessions_app.models import Shard, Worker
@@ -51,6 +52,7 @@ class Presence:
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "queues": self._queues,
+                "processors": len(os.sched_getaffinity(0)),
                 "seen_at": timezone.now(),
             },
         )
@@ -74,6 +76,18 @@ def is_alive(worker: Worker) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def count_slots() -> tuple[int, int]:
+    """How many workers do work of any kind, and how many of them one job may have at once.
+
+    Copying small files keeps a processor busy for each worker: more of them than a host has processors hinder each
+    other. A second one is worth while in any case, as servers are waited for.
+    """
+    workers = Worker.objects.filter(queues__contains=WORK_QUEUE)
+    hosts = workers.values_list("host").annotate(Count("pk"), Max("processors"))
+    found = [(count, min(count, max(2, processors))) for _, count, processors in hosts]
+    return sum(count for count, _ in found), sum(most for _, most in found)
 
 
 def count_seen() -> int:

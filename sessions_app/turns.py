@@ -123,13 +123,23 @@ def tell_place(job_id: UUID, owner: User, ahead: int) -> None:
     transitions.say_waiting(job_id, sentence)
 
 
-def next_work(slots: int) -> list[tuple[Shard, bool]]:
+def next_work(slots: int, most_of_one: int) -> list[tuple[Shard, bool]]:
     """Work shards to be given out now, with whether it is the first of its job; `slots` workers wait for work.
 
-    As many wait in the queue as there are workers; the first of a job always finds room.
+    As many wait in the queue as there are workers, and of one job no more than `most_of_one` shards of any kind are
+    under way; the first work of a job always finds room.
     """
-    at_work = Shard.objects.filter(kind=ShardKind.WORK, state__in=_AT_WORK, job__executor="")
-    room = slots - at_work.filter(state=ShardState.QUEUED).count()
+    at_work = Shard.objects.filter(state__in=_AT_WORK, job__executor="").order_by()
+    by_job: Counter[UUID] = Counter()
+    by_owner: Counter[int] = Counter()
+    busy: Counter[UUID] = Counter()
+    room = slots
+    for job_id, owner_id, kind, state in at_work.values_list("job_id", "job__owner_id", "kind", "state"):
+        busy[job_id] += 1
+        if kind == ShardKind.WORK:
+            by_job[job_id] += 1
+            by_owner[owner_id] += 1
+            room -= state == ShardState.QUEUED
     waiting = Shard.objects.filter(kind=ShardKind.WORK, state=ShardState.WAITING)
     running = Job.objects.due().filter(status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
     # Another run first finds what failed before it: what failed meanwhile would be taken for that.
@@ -141,11 +151,6 @@ def next_work(slots: int) -> list[tuple[Shard, bool]]:
     jobs = {job.pk: job for job in with_work.only("pk", "owner_id", "priority", "served_at", "created_at")}
     new = {job.pk for job in jobs.values() if job.served_at is None}
     left = {job_id: list(waiting.filter(job=job_id).order_by("number")[: max(1, room)]) for job_id in jobs}
-    by_job: Counter[UUID] = Counter()
-    by_owner: Counter[int] = Counter()
-    for job_id, owner_id in at_work.order_by().values_list("job_id", "job__owner_id"):
-        by_job[job_id] += 1
-        by_owner[owner_id] += 1
 
     # When owners and jobs were served last; what is given out below counts at once.
     served: dict[object, datetime] = {}
@@ -157,11 +162,15 @@ def next_work(slots: int) -> list[tuple[Shard, bool]]:
         owner = by_owner[job.owner_id], served[job.owner_id]
         return *owner, -job.priority, by_job[job.pk], served[job.pk], job.created_at
 
+    def may_come(job: Job) -> bool:
+        return bool(left[job.pk]) and (job.pk in new or (room > 0 and busy[job.pk] < most_of_one))
+
     found: list[tuple[Shard, bool]] = []
-    while candidates := [job for job in jobs.values() if left[job.pk] and (room > 0 or job.pk in new)]:
+    while candidates := list(filter(may_come, jobs.values())):
         best = min(candidates, key=rank)
         found.append((left[best.pk].pop(0), best.pk in new))
         new.discard(best.pk)
+        busy[best.pk] += 1
         by_job[best.pk] += 1
         by_owner[best.owner_id] += 1
         served[best.pk] = served[best.owner_id] = timezone.now()

@@ -13,7 +13,7 @@ from django_tasks_db.management.commands.db_worker import Worker as QueueWorker
 from django_tasks_db.models import DBTaskResult
 
 from sessions_app import chores, lifeline, presence, retention, schedules
-from sessions_app.presence import Presence
+from sessions_app.presence import WORK_QUEUE, Presence
 from sessions_app.reconciler import reconcile
 from sessions_app.watch import DataVersion, watcher
 
@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.01
 """How often an idle worker asks SQLite whether anything was committed."""
+INTERACTIVE_POLL_S = 0.05
+"""The same of one that does nothing but what people wait for: others that are free come first, and go on with it."""
+LOOK_S = 0.03
+"""After each change to the database it looks for a message, but no sooner: others may write all the time."""
 FULL_LOOK_S = 1.0
 RECONCILE_S = 2.0
 GRACE_S = 11.0
@@ -32,6 +36,7 @@ class WorkerProcess:
 
     def __init__(self, queues: list[str]) -> None:
         self._queues = queues
+        self._poll_s = POLL_S if WORK_QUEUE in queues else INTERACTIVE_POLL_S
         self._draining = threading.Event()
         self._presence = Presence(queues)
         self._queue = QueueWorker(
@@ -77,15 +82,15 @@ class WorkerProcess:
         looked_at = 0.0
         while not self._draining.is_set():
             try:
-                due = time.monotonic() - looked_at > FULL_LOOK_S
-                if due or version.has_changed():
+                since = time.monotonic() - looked_at
+                if since > FULL_LOOK_S or (since > LOOK_S and version.has_changed()):
                     looked_at = time.monotonic()
                     if self._has_message():
                         self._queue.run()
             except OperationalError:
                 logger.warning("The database did not answer; trying again.", exc_info=True)
                 connection.close()
-            self._draining.wait(POLL_S)
+            self._draining.wait(self._poll_s)
 
     def _has_message(self) -> bool:
         # Looked at without the write lock, which the queue takes to claim a message.

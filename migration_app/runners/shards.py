@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from sessions_app.runners import Json
 
 SHARD_ITEMS = 2000
+FIRST_ITEMS = 500
+"""The first shard has fewer: until it is there all workers but one wait."""
 SHARD_BYTES = 256 * 10**6
 
 
 @dataclass(slots=True)
 class Cutter:
-    """Takes rows in their order; a shard is full with `SHARD_ITEMS` of them, or with `SHARD_BYTES`."""
+    """Takes rows in their order; a shard is full with `SHARD_ITEMS` of them, one of the first with as many as there
+    were before it, or with `SHARD_BYTES`."""
 
     first: int = 0
     last: int = 0
@@ -26,7 +29,8 @@ class Cutter:
         self.last = number
         self.items += 1
         self.bytes += size
-        if self.items >= SHARD_ITEMS or self.bytes >= SHARD_BYTES:
+        most = min(SHARD_ITEMS, max(FIRST_ITEMS, self.first))
+        if self.items >= most or self.bytes >= SHARD_BYTES:
             self.close()
 
     def close(self) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django_tasks_db.management.commands.db_worker import Worker as QueueWorker
 
-from sessions_app import accounts, jobs
+from sessions_app import accounts, delivery, jobs
 from sessions_app.models import Job, User
 from sessions_app.presence import Presence
 from sessions_app.runners import Submission
+from tests.sessions.messages import run_messages
 
 
 @pytest.fixture(autouse=True)
@@ -43,19 +43,11 @@ def presence(transactional_db: None) -> Iterator[Presence]:
 
 
 @pytest.fixture
-def work_off(presence: Presence) -> Callable[..., None]:
-    """Run messages until the queue is empty, or `most` of them."""
+def work_off(presence: Presence, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run messages until the queue is empty, or `most` of them, each for one shard."""
 
     def work_off(most: int | None = None) -> None:
-        QueueWorker(
-            queue_names=["prepare", "work"],
-            interval=0,
-            batch=True,
-            backend_name="default",
-            startup_delay=False,
-            max_tasks=most,
-            worker_id=presence.id,
-            excluded_queue_names=[],
-        ).run()
+        monkeypatch.setattr(delivery, "does_work", lambda _: most is None)
+        run_messages(presence, most)
 
     return work_off

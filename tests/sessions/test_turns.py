@@ -11,9 +11,11 @@ from django.utils import timezone
 from django_tasks_db.models import DBTaskResult
 
 from sessions_app import accounts, control, execution, jobs, leases, turns
-from sessions_app.models import Job, Shard, User
+from sessions_app.models import Job, Shard, User, Worker
+from sessions_app.presence import Presence, count_slots
 from sessions_app.reconciler import reconcile
 from sessions_app.runners import ComeLater, Submission
+from tests.sessions.messages import run_messages
 
 
 @pytest.fixture
@@ -82,12 +84,73 @@ def test_work_of_an_earlier_run_waits_until_the_next_one_is_prepared(owner, work
     job.shards.filter(kind="work").update(state="waiting")
     for state in ("waiting", "queued", "running"):
         job.shards.filter(kind="prepare").update(state=state, payload={"run": 2})
-        assert turns.next_work(4) == []
+        assert turns.next_work(4, 4) == []
     job.shards.filter(kind="prepare").update(state="done")
-    assert len(turns.next_work(4)) == 3
+    assert len(turns.next_work(4, 4)) == 3
     # In a first run it begins while more is still being found.
     job.shards.filter(kind="prepare").update(state="running", payload={})
-    assert len(turns.next_work(4)) == 3
+    assert len(turns.next_work(4, 4)) == 3
+
+
+def test_one_job_gets_no_more_workers_than_pay_and_another_the_rest(owner, other, work_off):
+    job = started(owner, shards=6, steps=1)
+    work_off(most=1)
+    assert job.shards.get(kind="prepare").state == "done"
+    job.shards.filter(kind="work").update(state="waiting")
+    assert len(turns.next_work(4, 2)) == 2
+    first, second, third = job.shards.filter(kind="work").order_by("number")[:3]
+    job.shards.filter(pk__in=(first.pk, second.pk)).update(state="running")
+    assert turns.next_work(4, 2) == []
+    job.shards.filter(pk=first.pk).update(state="done")
+    assert [shard for shard, _ in turns.next_work(4, 2)] == [third]
+    another = started(other, shards=6, steps=1)
+    work_off(most=1)
+    another.shards.filter(kind="work").update(state="waiting")
+    assert sorted(shard.job_id == job.pk for shard, _ in turns.next_work(4, 2)) == [False, False, True]
+
+
+def test_worker_goes_on_with_a_job_while_nothing_else_waits(owner, other, presence):
+    job = started(owner, shards=4, steps=1)
+    # The listing has queued the first work while it ran.
+    run_messages(presence, 2)
+    assert (status(job), DBTaskResult.objects.count()) == ("completed", 2)
+    first, second = started(owner, shards=4, steps=1), started(other, shards=4, steps=1)
+    run_messages(presence, 1)
+    # The other one's listing waits in the queue: it comes next.
+    assert [status(job) for job in (first, second)] == ["running", "pending"]
+    assert not first.shards.filter(kind="work", state="done").exists()
+
+
+def test_worker_that_is_kept_for_listings_leaves_the_work_to_others(owner, transactional_db):
+    job = started(owner, shards=4, steps=1)
+    listing = Presence(["prepare"])
+    run_messages(listing, 1)
+    assert status(job) == "running"
+    assert set(job.shards.values_list("kind", "state")) == {
+        ("prepare", "done"),
+        ("work", "queued"),
+        ("work", "waiting"),
+    }
+    listing.leave()
+
+
+@pytest.mark.parametrize(
+    ("workers", "slots"),
+    [
+        ([("a", 4)] * 3, (3, 3)),
+        ([("a", 2)] * 3, (3, 2)),
+        ([("a", 1)] * 3, (3, 2)),
+        ([("a", 1)], (1, 1)),
+        ([("a", 2)] * 3 + [("b", 8)] * 4, (7, 6)),
+    ],
+)
+def test_workers_that_pay_for_one_job_are_as_many_as_processors(transactional_db, workers, slots):
+    for number, (host, processors) in enumerate([*workers, ("c", 8)]):
+        queues = "prepare" if host == "c" else "prepare,work"
+        Worker.objects.create(
+            pk=f"{number}", host=host, processors=processors, pid=1, queues=queues, seen_at=timezone.now()
+        )
+    assert count_slots() == slots
 
 
 def token_of(user: User) -> dict[str, str]:
