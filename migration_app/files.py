@@ -20,7 +20,7 @@ _PARAMETERS = ("state", "q", "limit", "cursor")
 
 def files_of(job_id: UUID) -> "QuerySet[ManifestEntry]":
     """All entries of a job but its folders; a folder is one of them where it failed."""
-    return manifest.rows_of(job_id).filter(~Q(kind=EntryKind.FOLDER) | Q(state=EntryState.FAILED))
+    return manifest.all_rows(job_id).filter(~Q(kind=EntryKind.FOLDER) | Q(state=EntryState.FAILED))
 
 
 def filtered(rows: "QuerySet[ManifestEntry]", query: QueryDict) -> "QuerySet[ManifestEntry]":

@@ -17,7 +17,7 @@ from django.db import connection
 from django.db.models import Count, F, Max, Q, QuerySet, Sum
 
 from migration_app.engine.contents import Compared, Pair
-from migration_app.engine.items import Item
+from migration_app.engine.items import TEMP_PREFIX, Item
 from migration_app.models import EntryAction, EntryKind, EntryState, Evidence, ManifestEntry
 from migration_app.paths import PathSet, ancestors, hashes_in, path_bytes, path_hash, path_text
 from migration_app.storages.base import OWNER_WRITES, Entry, Kind
@@ -25,6 +25,7 @@ from sessions_app.models import Job
 from sessions_app.runners import ShardContext
 
 BATCH = 2000
+HOLDS_KEPT = "It is kept, as something in it is."
 RANGE = 10_000
 """How many rows one transaction changes at the most: others write, and leases are renewed, in between."""
 
@@ -64,17 +65,57 @@ class Row:
     """As in `ManifestEntry`."""
 
 
-def rows_of(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
-    """A job's rows, or those with such numbers."""
+def all_rows(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
+    """A job's rows, or those with such numbers; also of what is at the destination alone."""
     rows = ManifestEntry.objects.filter(job_id=job_id)
     return rows if numbers is None else rows.filter(number__gte=numbers.start, number__lt=numbers.stop)
+
+
+def rows_of(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
+    """The rows of what the source has, or those with such numbers."""
+    return all_rows(job_id, numbers).exclude(action=EntryAction.DELETE)
+
+
+def deletions(job_id: UUID) -> "QuerySet[ManifestEntry]":
+    """The rows of what is at the destination alone: pending, deleted (done), kept (skipped) or failed."""
+    return all_rows(job_id).filter(action=EntryAction.DELETE)
+
+
+def pending_deletions(job_id: UUID, *, below: int | None = None) -> "list[ManifestEntry]":
+    """`BATCH` of what is still to be deleted, the last first, of those with a number below one: what a folder holds
+    comes before it."""
+    rows = deletions(job_id).filter(state=EntryState.PENDING)
+    if below is not None:
+        rows = rows.filter(number__lt=below)
+    return list(rows.order_by("-number")[:BATCH])
+
+
+def keep(job_id: UUID, folders: Iterable[bytes]) -> None:
+    """Note that folders at the destination alone stay, with those above them, as something in them does."""
+    held = {one for folder in folders for one in (folder, *ancestors(folder))}
+    for folder in sorted(held):
+        rows = deletions(job_id).filter(path_hash=path_hash(folder), path=path_text(folder))
+        rows.filter(state=EntryState.PENDING).update(state=EntryState.SKIPPED, error=HOLDS_KEPT)
+
+
+def keep_tree(job_id: UUID, path: bytes, reason: str, numbers: range) -> None:
+    """Note that something at the destination alone stays, with all that it holds, of rows with such numbers."""
+    text = path_text(path)
+    rows = deletions(job_id).filter(number__gte=numbers.start, number__lt=numbers.stop)
+    rows = rows.filter(Q(path=text) | Q(path__startswith=f"{text}/"), state=EntryState.PENDING)
+    rows.update(state=EntryState.SKIPPED, error=reason)
+
+
+def reopen_deletions(job_id: UUID) -> None:
+    """What could not be deleted is tried again."""
+    deletions(job_id).filter(state=EntryState.FAILED).update(state=EntryState.PENDING, error="")
 
 
 def ranges(job_id: UUID, *, first: int = 0, below: int | None = None) -> Iterator[range]:
     """The numbers of a job's rows from `first` on, `RANGE` at a time: there may be a million rows, which no one
     transaction may change. Rows that are added meanwhile are left out."""
     if below is None:
-        last = rows_of(job_id).aggregate(last=Max("number"))["last"]
+        last = all_rows(job_id).aggregate(last=Max("number"))["last"]
         below = 0 if last is None else last + 1
     for start in range(first, below, RANGE):
         yield range(start, min(start + RANGE, below))
@@ -279,7 +320,7 @@ def below_failed(job_id: UUID, paths: Iterable[bytes], *, first: int) -> set[byt
 
 def drop(job_id: UUID, numbers: range) -> None:
     """Delete rows, inside the caller's transaction."""
-    rows_of(job_id, numbers).delete()
+    all_rows(job_id, numbers).delete()
 
 
 def sums_without_failed(job_id: UUID) -> dict[str, int]:
@@ -407,7 +448,7 @@ def copy(job_id: UUID, to_job_id: UUID, numbers: range) -> None:
         cursor.execute(
             f"INSERT INTO {_TABLE} ({', '.join(new)}, {columns}) "  # noqa: S608 - no value in it
             f"SELECT %s, %s, %s, '', 0, '', {columns} FROM {_TABLE} WHERE job_id = %s "
-            "AND number >= %s AND number < %s AND action <> %s AND NOT (state = %s AND error <> '')",
+            "AND number >= %s AND number < %s AND action NOT IN (%s, %s) AND NOT (state = %s AND error <> '')",
             [
                 _job_key(to_job_id),
                 EntryState.PENDING.value,
@@ -416,6 +457,7 @@ def copy(job_id: UUID, to_job_id: UUID, numbers: range) -> None:
                 numbers.start,
                 numbers.stop,
                 EntryAction.CONFLICT.value,
+                EntryAction.DELETE.value,
                 # Left where it was on purpose.
                 EntryState.SKIPPED.value,
             ],
@@ -428,7 +470,7 @@ def temp_name(job_id: UUID, entry: Entry) -> bytes:
     A source that has changed gets another one.
     """
     text = b"\0".join((job_id.bytes, entry.path, b"%d" % entry.size, b"%d" % entry.mtime))
-    return b".haulier-" + hmac.digest(_temp_key(str(settings.SECRET_KEY)), text, "sha256").hex()[:24].encode()
+    return TEMP_PREFIX + hmac.digest(_temp_key(str(settings.SECRET_KEY)), text, "sha256").hex()[:24].encode()
 
 
 @cache

@@ -147,6 +147,8 @@ class EntryAction(models.TextChoices):
     CONFLICT = "conflict"
     COMPARE = "compare"
     """Until what both sides hold has decided."""
+    DELETE = "delete"
+    """It is at the destination alone."""
 
 
 class EntryState(models.TextChoices):

@@ -373,6 +373,10 @@ class ScanRequestSerializer(StrictSerializer):
     include_hidden = Switch(default=True)
 
 
+_NOT_WITH_FILES = "Goes with the whole folder only, not with chosen paths."
+_NOT_WITH_RENAME = "Does not go with “rename”: it would delete what that puts beside the files that differ."
+
+
 class TransferRequestSerializer(StrictSerializer):
     """TransferRequest."""
 
@@ -391,8 +395,8 @@ class TransferRequestSerializer(StrictSerializer):
     files = FilesField(default=list)
     follow_symlinks = Switch(default=False)
     plan_id = NotYet("")
-    delete_extraneous = NotYet(False)
-    confirm_deletions = NotYet(0)
+    delete_extraneous = Switch(default=False)
+    confirm_deletions = Whole(default=0, min_value=0, max_value=MOST)
     conflict = Text(default="", allow_blank=True)
     ignore_errors = Switch(default=False)
     transfers = Whole(default=0, min_value=0, max_value=MOST_AT_ONCE)
@@ -410,7 +414,12 @@ class TransferRequestSerializer(StrictSerializer):
         return value or Conflict.OVERWRITE.value
 
     def validate(self, attrs: Json) -> Json:
-        """A copy that does not contain itself."""
+        """A copy that does not contain itself, and deletes nothing that it was not told of."""
+        if attrs["delete_extraneous"]:
+            if attrs["files"]:
+                raise serializers.ValidationError({"delete_extraneous": [_NOT_WITH_FILES]})
+            if attrs["conflict"] == Conflict.RENAME:
+                raise serializers.ValidationError({"delete_extraneous": [_NOT_WITH_RENAME]})
         if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
             raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
         return attrs

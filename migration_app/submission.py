@@ -21,7 +21,15 @@ from sessions_app.submitters import RequestMeta
 Json = dict[str, Any]
 
 CHOICES = (
-    *("bandwidth_limit", "bandwidth_timetable", "bandwidth_timezone", "checksum", "conflict", "dry_run"),
+    *(
+        "bandwidth_limit",
+        "bandwidth_timetable",
+        "bandwidth_timezone",
+        "checksum",
+        "confirm_deletions",
+        "conflict",
+    ),
+    *("delete_extraneous", "dry_run"),
     *("files", "follow_symlinks", "ignore_errors", "skip_large_files", "transfers"),
 )
 """Options of a transfer that its parameters hold as they are."""

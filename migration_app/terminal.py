@@ -42,8 +42,8 @@ def summary(progress: Json) -> str:
 
 
 def planned_entries(job_id: UUID) -> Iterator[Json]:
-    """What a dry run would create or change, folders too, as `/files` shows files, and the kind of each."""
-    rows = manifest.rows_of(job_id).filter(number__gt=0, state=EntryState.PENDING).order_by("number")
+    """What a dry run would create, change or delete, folders too, as `/files` shows files, and the kind of each."""
+    rows = manifest.all_rows(job_id).filter(number__gt=0, state=EntryState.PENDING).order_by("number")
     for row in rows.iterator():
         yield file_json(row) | {"kind": row.kind}
 
@@ -60,6 +60,8 @@ def planned_summary(found: Json) -> str:
         f"{count_text(found['update'])} to change",
         f"{count_text(found['skip'])} to leave as they are",
     ]
+    if found["delete"]:
+        parts.append(f"{count_text(found['delete'])} to delete")
     if found["conflict"]:
         parts.append(f"{count_text(found['conflict'])} that cannot be copied")
     return f"Only compared: {', '.join(parts)}; {size_text(found['bytes'])} to copy. Nothing was written."

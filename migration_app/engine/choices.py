@@ -69,6 +69,8 @@ class Choices:
     by_content: bool = False
     """Whether files of equal size are compared by what they hold, whatever their mtimes."""
     selection: Selection = field(default_factory=Selection)
+    deletes: bool = False
+    """Whether what is at the destination alone is to be deleted."""
     follow_links: bool = False
     """Whether links of the source that stay in its root stand as what they lead to."""
 

@@ -18,6 +18,10 @@ class Way(StrEnum):
     """By the destination, which has the source too."""
 
 
+TEMP_PREFIX = b".haulier-"
+"""Of the name that a file has until it is whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One thing to copy. `number` is the caller's; `temp_name` its name until it is whole, beside the final one."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import partial
 
 from migration_app.engine.choices import DEFAULTS, Choices, Conflict, numbered_paths
+from migration_app.engine.extraneous import find_extraneous
 from migration_app.engine.filters import Filter
 from migration_app.engine.links import DIRECT, Lister, Way
 from migration_app.engine.walk import Walk, is_folder, take_once
@@ -22,11 +23,13 @@ class Action(StrEnum):
     CONFLICT = "conflict"
     COMPARE = "compare"
     """A file of this name and size is there: what both hold decides."""
+    DELETE = "delete"
+    """It is at the destination alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An entry of the source and what to do with it.
+    """An entry of the source, or one of the destination alone, and what to do with it.
 
     `reason` says of a conflict why nothing can be done, and of a skip why what is not the same is not copied; of a
     comparison why it would not be.
@@ -52,6 +55,8 @@ class OpenFolder:
     """Why nothing that it holds can be copied, if so."""
     way: Way = DIRECT
     """How it is reached at the source."""
+    is_extraneous: bool = False
+    """It is at the destination alone, and is to be deleted."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,12 @@ class PlanBatch:
     excluded_count: int = 0
     excluded_size: int = 0
     frontier: list[OpenFolder] = field(default_factory=list)
+    spared: list[tuple[bytes, str]] = field(default_factory=list)
+    """What is at the destination alone and cannot be deleted, and why."""
+    kept: set[bytes] = field(default_factory=set)
+    """Folders at the destination alone in which something stays."""
+    there: int = 0
+    """How many entries the destination's folders held."""
     existing: set[bytes] = field(default_factory=set)
     """Folders whose entries are in `steps` and that are at the destination: what is put into them changes them."""
 
@@ -93,7 +104,10 @@ async def compare_trees(
 
     def visit(folder: OpenFolder) -> None:
         pair = _Pair(partial(listed, folder))
-        lister.list_folder(folder.path, folder.way, pair.take_source)
+        if folder.is_extraneous:
+            pair.take_source(FolderListing([]))
+        else:
+            lister.list_folder(folder.path, folder.way, pair.take_source)
         if folder.exists_at_destination and not folder.conflict:
             destination.list_folder(folder.path, pair.take_destination)
         else:
@@ -113,16 +127,26 @@ async def compare_trees(
             walk.visited(folder, (), 0)
             return
         if isinstance(there, FolderListing):
+            batch.there += len(there.entries)
             grain.see(there.entries)
+        extraneous: list[Step] = []
+        if choices.deletes and (folder.is_extraneous or (folder.exists_at_destination and not here.problems)):
+            found = find_extraneous(folder.path, here, there, filter)
+            extraneous = [Step(entry, Action.DELETE) for entry in found.entries]
+            batch.spared += found.spared
+            if folder.is_extraneous and found.stays:
+                batch.kept.add(folder.path)
         entries = _taken(here, filter, choices, batch)
         names = {entry.path for entry in here.entries}
         comparison = _Comparison(folder, there, destination.capabilities, choices, names, grain)
         steps = [comparison.step(entry) for entry in entries]
         batch.steps += steps
-        if folder.exists_at_destination:
+        if folder.exists_at_destination and not folder.is_extraneous:
             batch.existing.add(folder.path)
         inside = [_open_folder(folder, step) for step in steps if is_folder(step.entry)]
-        walk.visited(folder, inside, len(steps))
+        batch.steps += extraneous
+        inside += [_extraneous_folder(step) for step in extraneous if is_folder(step.entry)]
+        walk.visited(folder, inside, len(steps) + len(extraneous))
 
     grain = Grain()
     first = [OpenFolder(b"", True)] if frontier is None else frontier
@@ -218,6 +242,10 @@ def _open_folder(parent: OpenFolder, step: Step) -> OpenFolder:
         step.reason if is_conflict else "",
         parent.way.into(parent.path, step.entry),
     )
+
+
+def _extraneous_folder(step: Step) -> OpenFolder:
+    return OpenFolder(step.entry.path, True, is_extraneous=True)
 
 
 class _Comparison:

@@ -439,6 +439,17 @@ class TransferOptionsForm(OptionsForm):
         ],
         initial="overwrite",
     )
+    delete_extraneous = forms.BooleanField(
+        label="Delete what the source does not have",
+        required=False,
+        help_text="At the destination, at the end, and only if nothing failed. What is left out by a pattern stays.",
+    )
+    confirm_deletions = forms.IntegerField(
+        label="Deletions that are right",
+        required=False,
+        min_value=0,
+        help_text="More than 100, or than half of what is there, are asked about: the number that you are told.",
+    )
     bandwidth_limit = forms.FloatField(
         label="Bandwidth in MB/s",
         required=False,

@@ -15,6 +15,7 @@ from migration_app.models import EntryAction, EntryState, Evidence
 from migration_app.paths import path_bytes, path_shown, path_text
 from migration_app.runners.connections import Route, both_sides
 from migration_app.runners.contents import tell_read_back
+from migration_app.runners.deletion import guard_of
 from migration_app.runners.outcome import MOST_LISTED, ways_of
 from migration_app.runners.shards import Cutter
 from migration_app.storages.base import Entry, Kind, Storage
@@ -23,6 +24,7 @@ from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext, log_wa
 
 BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
 HIDDEN = "A folder above it cannot be listed."
+_ONLY_THERE = "only"
 NOT_FOUND = "It is not at the source, or a pattern leaves it out."
 
 
@@ -45,6 +47,8 @@ class Cut:
     gone: int = 0
     """How many of those that failed are no longer at the source."""
     cutter: Cutter = field(default_factory=Cutter)
+    held: list[Json] = field(default_factory=list)
+    """Full shards, where none begins before all is compared."""
 
     @classmethod
     def read(cls, cursor: Json | None) -> "Cut":
@@ -52,7 +56,7 @@ class Cut:
         if cursor is None:
             return cls()
         folders = cursor["open"] and [
-            OpenFolder(path_bytes(path), exists, conflict, Way.read(way))
+            OpenFolder(path_bytes(path), bool(exists), conflict, Way.read(way), exists == _ONLY_THERE)
             for path, exists, conflict, *way in cursor["open"]
         ]
         return cls(**{**cursor, "open": folders, "cutter": Cutter(**cursor["cutter"])})
@@ -64,7 +68,7 @@ class Cut:
             and [
                 [
                     path_text(folder.path),
-                    folder.exists_at_destination,
+                    _ONLY_THERE if folder.is_extraneous else folder.exists_at_destination,
                     folder.conflict,
                     *folder.way.as_json(),
                 ]
@@ -78,6 +82,7 @@ class Cut:
             "is_proved": self.is_proved,
             "gone": self.gone,
             "cutter": self.cutter.as_json(),
+            "held": self.held,
         }
 
 
@@ -86,12 +91,16 @@ def compare(context: ShardContext, cut: Cut) -> None:
     tree_filter = parse_filter(context.params["exclusions"], include_hidden=True)
     is_dry = context.params["dry_run"]
     choices = _choices(context.params)
+    # Nothing is copied before it is known how much would go.
+    waits = choices.deletes and not is_dry
     earlier = Earlier(context.job_id, cut.first, cut.is_proved) if cut.first else None
     if earlier is not None:
         selection = Selection(earlier.failed_paths(), within=choices.selection)
         if selection.takes_all:
             cut.open = []
-        choices = replace(choices, selection=selection)
+        # What the first run has found to be there alone is looked for no more.
+        choices = replace(choices, selection=selection, deletes=False)
+        context.checkpoint(write=partial(manifest.reopen_deletions, context.job_id))
     sides = both_sides(context)
     by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
     choices = replace(choices, by_size=by_size)
@@ -127,19 +136,23 @@ def compare(context: ShardContext, cut: Cut) -> None:
         events.append(log_warning(BY_SIZE))
     route = Route(context, sides, compared, events=events)
     for items in route.lists(weight=lambda item: len(item.steps) if isinstance(item, PlanBatch) else 1):
-        _Comparison(context, cut, earlier, notes).save(items)
+        _Comparison(context, cut, earlier, notes, waits=waits).save(items)
         if items:
             notes = []
     if earlier is not None:
         _forget_failed(context, cut, earlier)
     _tell_missing(context, cut)
     cut.cutter.close()
+    shards, cut.held = [*cut.held, *cut.cutter.shards], []
+    if waits and earlier is None and guard_of(context).asks:
+        # The job ends with that, and nothing was changed.
+        shards = []
     cut.is_done = True
     context.counters |= {"connected": 1, "prepared": 1}
     events = [] if is_dry else [NewEvent("phase", {"phase": "transferring"})]
     if (others := cut.gone - MOST_LISTED) > 0:
         events.insert(0, log_warning(f"Nor {'is 1 other' if others == 1 else f'are {others:,} others'}."))
-    context.checkpoint(cursor=cut.as_json(), shards=cut.cutter.shards, events=events)
+    context.checkpoint(cursor=cut.as_json(), shards=shards, events=events)
 
 
 def _choices(params: Json) -> Choices:
@@ -149,6 +162,7 @@ def _choices(params: Json) -> Choices:
         selection=Selection(path_bytes(path) for path in params["files"]),
         follow_links=params.get("follow_symlinks", False),
         by_content=params.get("checksum", False),
+        deletes=params.get("delete_extraneous", False),
     )
 
 
@@ -201,13 +215,18 @@ class _Comparison:
         cut: Cut,
         earlier: Earlier | None = None,
         notes: Iterable[NewEvent] = (),
+        *,
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
+        """Whether shards are held back until all is compared."""
         self._context = context
         self._cut = cut
         self._earlier = earlier
         """Of a later run: the rows among which are those of failures."""
         self._choices = _choices(context.params)
         self._rows: list[Row] = []
+        self._kept: set[bytes] = set()
         self._changed: set[bytes] = set()
         """Folders into which something is put."""
         self._events = [*notes]
@@ -238,6 +257,11 @@ class _Comparison:
                 unreadable.append((path, str(error)))
             for path, reason in item.kept_links:
                 self._warn(f"Not followed: {path_shown(path)}. {reason}")
+            self._kept |= item.kept
+            for path, reason in item.spared:
+                self._warn(f"Not deleted: {path_shown(path)}. {reason}")
+            if self._earlier is None:
+                self._add("there", item.there)
             cut.open = item.frontier
             context.counters["followed"] = max(item.followed, context.counters.get("followed", 0))
         for path, reason in unreadable:
@@ -247,6 +271,7 @@ class _Comparison:
             manifest.add(context.job_id, self._rows)
             # With the rows of what is put into them: from then on any worker may do that.
             manifest.unsettle(context.job_id, self._changed)
+            manifest.keep(context.job_id, self._kept)
             unknown = manifest.fail_paths(context.job_id, unreadable, first=cut.first)
             manifest.add(
                 context.job_id,
@@ -263,11 +288,14 @@ class _Comparison:
             )
 
         # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
+        shards, cut.cutter.shards = cut.cutter.shards, []
+        if self._waits:
+            cut.held += shards
+            shards = []
         cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
         current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else {}
         if self._last_error:
             current["last_error"] = self._last_error
-        shards, cut.cutter.shards = cut.cutter.shards, []
         context.checkpoint(cursor=cursor, current=current, events=self._events, write=write, shards=shards)
         cut.next = cursor["next"]
 
@@ -290,7 +318,9 @@ class _Comparison:
     def _take(self, step: Step, existing: Collection[bytes]) -> None:
         cut, entry = self._cut, step.entry
         state = EntryState.PENDING
-        if step.action is Action.SKIP:
+        if step.action is Action.DELETE:
+            self._changed.add(entry.path.rpartition(b"/")[0])
+        elif step.action is Action.SKIP:
             state = EntryState.SKIPPED
             if entry.kind is Kind.FILE:
                 self._add("skipped", 1)
@@ -311,7 +341,7 @@ class _Comparison:
             self._add("to_compare", 1)
             self._add("to_compare_bytes", entry.size)
             cut.cutter.add(cut.next, entry.size)
-        elif state is EntryState.PENDING:
+        elif state is EntryState.PENDING and step.action is not Action.DELETE:
             folder = entry.path.rpartition(b"/")[0]
             if folder in existing:
                 self._changed.add(folder)

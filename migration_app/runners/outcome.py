@@ -46,8 +46,18 @@ def dry_run_outcome(context: ShardContext) -> Outcome:
     return Outcome(_result(context) | {"success": True, "dry_run": True, "summary": summary(context.job_id)})
 
 
+def refused_outcome(context: ShardContext, sentence: str) -> Outcome:
+    """That of a job that would delete more than was agreed to: it has copied nothing either."""
+    found = _result(context) | {
+        "success": False,
+        "error_message": sentence,
+        "summary": summary(context.job_id),
+    }
+    return Outcome(found, sentence)
+
+
 def summary(job_id: UUID) -> Json:
-    """How many entries are to be created, updated and left alone, how many cannot be, and the bytes to copy."""
+    """How many entries are to be created, updated, left alone and deleted, how many cannot be, and bytes to copy."""
     left_out = Q(kind=EntryKind.OTHER, state=EntryState.SKIPPED)
     rows = manifest.rows_of(job_id).filter(number__gt=0).exclude(left_out)
     actions = dict(rows.order_by().values_list("action").annotate(Count("number")))
@@ -56,7 +66,7 @@ def summary(job_id: UUID) -> Json:
         "create": actions.get(EntryAction.CREATE, 0),
         "update": actions.get(EntryAction.UPDATE, 0),
         "skip": actions.get(EntryAction.SKIP, 0),
-        "delete": 0,
+        "delete": manifest.deletions(job_id).exclude(state=EntryState.SKIPPED).count(),
         "conflict": actions.get(EntryAction.CONFLICT, 0),
         "bytes": int(to_copy.aggregate(size=Sum("size", default=0))["size"]),
     }
@@ -66,8 +76,10 @@ def _result(context: ShardContext) -> Json:
     job = Job.objects.get(pk=context.job_id)
     rows = manifest.rows_of(job.pk)
     sums = _sums(job.pk)
+    deletes = context.params.get("delete_extraneous", False)
     # Nobody looks through a million rows for what is known not to be there.
-    failed = rows.filter(state=EntryState.FAILED).order_by("number") if sums["failed"] else rows.none()
+    failed = manifest.all_rows(job.pk).filter(state=EntryState.FAILED).order_by("number")
+    failed = failed if sums["failed"] else failed.none()
     failures = [
         {"path": text_shown(path), "error": error}
         for path, error in failed.values_list("path", "error")[:MOST_LISTED]
@@ -93,16 +105,21 @@ def _result(context: ShardContext) -> Json:
         "bytes_resumed": counters.get("resumed", 0),
         "resumed_files": _resumed(job),
     }
+    if deletes:
+        found["entries_deleted"] = sums["deleted"]
     if context.params.get("checksum"):
         found["comparison"] = comparison_result(counters)
     return found
 
 
 def _sums(job_id: UUID) -> dict[str, int]:
-    """Files copied and their bytes, files skipped, and entries that failed: the rows are gone through once."""
-    files = Q(kind=EntryKind.FILE)
+    """Files copied and their bytes, files skipped, and entries that failed or were deleted: the rows are gone through
+    once."""
+    is_deletion = Q(action=EntryAction.DELETE)
+    files = Q(kind=EntryKind.FILE) & ~is_deletion
     copied = files & Q(state=EntryState.DONE)
-    found: dict[str, int] = manifest.rows_of(job_id).aggregate(
+    found: dict[str, int] = manifest.all_rows(job_id).aggregate(
+        deleted=Count("pk", filter=is_deletion & Q(state=EntryState.DONE)),
         files=Count("pk", filter=copied),
         bytes=Sum("size", filter=copied, default=0),
         skipped=Count("pk", filter=files & Q(state=EntryState.SKIPPED)),
@@ -143,7 +160,7 @@ def _failed(job_id: UUID, errors: int) -> str:
     """How many of how many failed; empty when none did."""
     if not errors:
         return ""
-    rows = manifest.rows_of(job_id).filter(number__gt=0)
+    rows = manifest.all_rows(job_id).filter(number__gt=0)
     files = rows.filter(kind=EntryKind.FILE)
     is_files = files.filter(state=EntryState.FAILED).count() == errors
     total = files.count() if is_files else rows.count()

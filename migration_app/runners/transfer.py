@@ -21,8 +21,9 @@ from migration_app.paths import path_shown
 from migration_app.runners.comparison import Cut, compare
 from migration_app.runners.connections import Route, both_sides, side_of
 from migration_app.runners.contents import KEPT_COUNTERS, decide_by_content
+from migration_app.runners.deletion import delete_extraneous, guard_of
 from migration_app.runners.leftovers import remove_temp_files
-from migration_app.runners.outcome import dry_run_outcome, transfer_outcome, ways_of
+from migration_app.runners.outcome import dry_run_outcome, refused_outcome, transfer_outcome, ways_of
 from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shares import Bandwidth
 from migration_app.runners.verification import verify
@@ -120,9 +121,14 @@ class TransferRunner(Runner):
             context.counters["in_flight"] = sum(partial.values())
 
     def finish(self, context: ShardContext) -> Outcome:
-        """Give folders their mode and mtime, look at the destination again if asked to, and sum up."""
+        """Delete what is there alone, if asked to, give folders their mode and mtime, look at the destination again, if
+        asked to, and sum up."""
         if context.params["dry_run"]:
             return dry_run_outcome(context)
+        if context.params.get("delete_extraneous"):
+            if (guard := guard_of(context)).asks:
+                return refused_outcome(context, guard.sentence)
+            delete_extraneous(context)
         _tell_refusals(context, _finish_folders(context))
         verification = verify(context) if context.params["verify_after_transfer"] else None
         return transfer_outcome(context, verification)
@@ -135,7 +141,8 @@ class TransferRunner(Runner):
     def begin_again(cls, job_id: UUID, counters: Mapping[str, int]) -> dict[str, int]:
         """Count what the manifest says is done; what failed is compared again, and then copied."""
         sums = manifest.sums_without_failed(job_id)
-        kept = {name: counters.get(name, 0) for name in ("followed", "refusals", "resumed", *KEPT_COUNTERS)}
+        names = ("followed", "refusals", "resumed", "there", *KEPT_COUNTERS)
+        kept = {name: counters.get(name, 0) for name in names}
         sums["to_compare"] += kept["compared"]
         sums["to_compare_bytes"] += kept["compared_bytes"]
         return kept | sums | {"earlier_files": sums["files"], "earlier_bytes": sums["bytes"]}

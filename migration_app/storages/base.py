@@ -388,6 +388,10 @@ class Storage(ABC):
         """Remove a file or link; a folder there is IsAFolder."""
 
     @abstractmethod
+    def remove_folder(self, path: Path, answer: Answer[None]) -> None:
+        """Remove a folder that is empty, else OperationFailed; a file or link there is NotAFolder."""
+
+    @abstractmethod
     def set_attributes(
         self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
     ) -> None:

@@ -399,6 +399,31 @@ def test_checksum_finds_what_size_and_time_hide(bare_machine, tmp_path):
     assert (refused.returncode, "leave --checksum out" in refused.stderr) == (2, True)
 
 
+def test_delete_removes_what_the_source_does_not_have_and_asks_before_much_of_it(bare_machine, tmp_path):
+    site, copy = small_tree(tmp_path / "site", folders=1, files=8), tmp_path / "copy"
+    assert move(bare_machine, site, copy).returncode == 0
+    (copy / "old").mkdir()
+    (copy / "old/file").write_text("x")
+    before = digest(copy)
+    planned = move(bare_machine, site, copy, "--dry-run", "--delete").stdout.splitlines()
+    assert set(planned[-3:-1]) == {"delete  old/", "delete  old/file"}
+    assert "2 to delete" in planned[-1]
+    assert move(bare_machine, site, copy).returncode == 0
+    assert digest(copy) == before
+    done = move(bare_machine, site, copy, "--delete")
+    assert (done.returncode, "Deleted at the destination: 2." in done.stdout) == (0, True)
+    assert differences(site, copy) == ""
+    for number in range(20):
+        (copy / f"{number}").touch()
+    asked = move(bare_machine, site, copy, "--delete")
+    assert (asked.returncode, "confirm 20 deletions" in asked.stdout + asked.stderr) == (1, True)
+    assert (copy / "0").exists()
+    assert move(bare_machine, site, copy, "--delete", "--confirm-deletions", "20").returncode == 0
+    assert differences(site, copy) == ""
+    wrong = move(bare_machine, site, copy, "--confirm-deletions", "-3")
+    assert (wrong.returncode, "--confirm-deletions" in wrong.stderr) == (2, True)
+
+
 def test_work_goes_on_when_nobody_reads_any_more(bare_machine, tmp_path):
     site = small_tree(tmp_path / "site", folders=10, files=50)
     with subprocess.Popen(

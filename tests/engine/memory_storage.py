@@ -232,6 +232,20 @@ class MemoryStorage(Storage):
 
         self.run("remove", path, work, answer)
 
+    def remove_folder(self, path: Path, answer: Answer[None]) -> None:
+        def work() -> StorageError | None:
+            node = self.nodes.get(path)
+            if node is None:
+                return NotFound("No such file or folder.")
+            if node.kind is not Kind.FOLDER:
+                return NotAFolder("It is not a folder any more.")
+            if any(other.startswith(path + b"/") for other in self.nodes):
+                return OperationFailed("The folder is not empty.")
+            del self.nodes[path]
+            return None
+
+        self.run("remove_folder", path, work, answer)
+
     def set_attributes(
         self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
     ) -> None:

@@ -114,7 +114,7 @@ def _load(options: argparse.Namespace) -> int:
 def _lines(one: Round, seed: int) -> list[str]:
     again = one.again
     lines = [
-        f"round {one.number} ({one.plan.mode}, {one.plan.way}): "
+        f"round {one.number} ({one.plan.mode}, {one.plan.way}{', deleting' if one.plan.deletes else ''}): "
         f"{one.kills.total()} kills ({_kinds(one.kills)}), {one.took_s:.1f} s, "
         f"{one.events} events over {one.connections} connections; done twice: {again.files} files "
         f"(at most {again.worst} of a shard, the oldest {again.oldest_s:.1f} s), {one.bytes_again / 1e6:.0f} MB of "

@@ -68,6 +68,8 @@ class Plan:
     mode: Mode
     way: Way
     steps: tuple[Step, ...]
+    deletes: bool = False
+    """Whether there is more at the destination, which is to be deleted."""
 
     @property
     def kills(self) -> int:
@@ -93,7 +95,7 @@ def plan_round(seed: int, number: int) -> Plan:
     if mode is Mode.CANCELLED:
         kinds.insert(draw.randint(1, len(kinds)), Kind.CANCEL)
     steps = [Step(kind, _gap(draw, is_first=not index), draw.random()) for index, kind in enumerate(kinds)]
-    return Plan(mode, way, tuple(steps))
+    return Plan(mode, way, tuple(steps), deletes=draw.random() < 0.5)
 
 
 def _gap(draw: random.Random, *, is_first: bool) -> float:

@@ -24,7 +24,7 @@ from tests.killtest.invariants import Again, Blow, ShardOf
 from tests.killtest.listener import Listener
 from tests.killtest.plan import KILLS, Kind, Mode, Plan, Step, Way, plan_round
 from tests.killtest.rows import Rows
-from tests.killtest.trees import Tree, make_tree
+from tests.killtest.trees import Tree, add_clutter, make_tree
 from tests.killtest.watcher import TreeWatcher, bytes_written, written_under_final_names
 from tests.product import ENDED, Answer, Product
 from tests.servers.openssh import LoggingServer
@@ -122,6 +122,8 @@ class _Play:
         """Everything."""
         try:
             self._wait_until_up()
+            if self._found.plan.deletes:
+                add_clutter(self._copy, self._tree.root)
             obstacles = self._make_obstacles() if self._found.plan.mode is Mode.RETRIED else []
             with TreeWatcher(self._copy, self._tree.root) as watcher:
                 self._transfer(obstacles)
@@ -169,6 +171,8 @@ class _Play:
             "dest_config": self._side(self._destination, self._copy),
             "bandwidth_limit": LIMIT_MB_PER_S,
         }
+        if self._found.plan.deletes:
+            body |= {"delete_extraneous": True, "confirm_deletions": 10 * self._tree.entries}
         key = {"Idempotency-Key": f"{self._key}/{len(self._jobs)}"}
         answer = self._insist(lambda: self._product.post("/api/transfer", body, key))
         assert answer.status in (200, 202), answer

@@ -22,6 +22,21 @@ class Tree:
     size_bytes: int
 
 
+CLUTTER_EACH = 40
+
+
+def add_clutter(copy: Path, root: Path) -> None:
+    """Put what the tree at `root` does not have where its copy will be: in its folders and beside them."""
+    for number, folder in enumerate([root, *root.rglob("folder *")]):
+        inside = copy / folder.relative_to(root)
+        gone = inside / f"gone {number}" / "deep"
+        gone.mkdir(parents=True)
+        for name in range(CLUTTER_EACH):
+            (inside / f"old {name}").write_text("old")
+            (gone / f"old {name}").write_text("old")
+        (gone.parent / "link").symlink_to(inside)
+
+
 def make_tree(root: Path) -> Tree:
     """Make it; the same each time."""
     draw = random.Random(1)

@@ -94,7 +94,7 @@ class TreeWatcher:
             inner = os.path.join(folder, entry.name)
             if entry.is_dir(follow_symlinks=False):
                 self._add(inner)
-            elif not entry.name.startswith(TEMPORARY):
+            elif not entry.name.startswith(TEMPORARY) and self._is_of_source(inner):
                 self._found.add(inner)
                 self._arrive(inner)
 
@@ -116,8 +116,12 @@ class TreeWatcher:
             self._tell("was made under its own name", path)
         elif mask & _MODIFY:
             self._tell("was written to under its own name", path)
-        elif mask & _DELETE:
+        elif mask & _DELETE and self._is_of_source(path):
             self._tell("was removed under its own name", path)
+
+    def _is_of_source(self, path: bytes) -> bool:
+        """Not so of what is there alone, which may be deleted."""
+        return os.path.lexists(os.path.join(self._source, path))
 
     def _arrive(self, path: bytes) -> None:
         self.arrivals.append(Arrival(time.monotonic(), path))

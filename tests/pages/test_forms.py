@@ -194,6 +194,20 @@ def test_options_of_a_transfer_reach_its_job(signed_in: Client, seen: None) -> N
     assert re.search(r'name="new-transfer-checksum"[^>]* checked', again)
 
 
+def test_deletions_reach_a_job_and_are_asked_for_by_two_fields(signed_in: Client, seen: None) -> None:
+    data = sftp(FROM) | sftp(TO, host="example.net") | {"new-transfer-delete_extraneous": "on"}
+    assert signed_in.post("/new/transfer", data).status_code == 302
+    params = Job.objects.get().params
+    assert (params["delete_extraneous"], params["confirm_deletions"]) == (True, 0)
+    again = signed_in.get(f"/new/transfer?from={Job.objects.get().pk}").content.decode()
+    assert re.search(r'name="new-transfer-delete_extraneous"[^>]* checked', again)
+    Job.objects.all().delete()
+    signed_in.post("/new/transfer", data | {"new-transfer-confirm_deletions": "120"})
+    assert Job.objects.get().params["confirm_deletions"] == 120
+    refused = signed_in.post("/new/transfer", data | {"new-transfer-conflict": "rename"}).content.decode()
+    assert beside(refused, "id_new-transfer-delete_extraneous").startswith("Does not go with")
+
+
 @pytest.mark.parametrize(
     ("limit", "said"), [("-1", "greater than or equal to 0"), ("fast", "Enter a number")]
 )

@@ -376,6 +376,26 @@ def test_remove_takes_files_and_links_only(place: Place) -> None:
     assert [path.name for path in place.folder.iterdir()] == ["folder"]
 
 
+def test_folders_are_removed_when_they_are_empty(place: Place) -> None:
+    for name in ("empty", "full"):
+        (place.folder / name).mkdir()
+    make(place.folder / "full/file")
+    (place.folder / "link").symlink_to("empty")
+
+    async def test(storage: Storage) -> None:
+        for path, refusal in ((b"full", OperationFailed), (b"full/file", NotAFolder), (b"link", NotAFolder)):
+            with pytest.raises(refusal):
+                await ask(partial(storage.remove_folder, path))
+        await ask(partial(storage.remove_folder, b"empty"))
+        with pytest.raises(NotFound):
+            await ask(partial(storage.remove_folder, b"empty"))
+        await ask(partial(storage.remove, b"full/file"))
+        await ask(partial(storage.remove_folder, b"full"))
+
+    place.run(test)
+    assert [path.name for path in place.folder.iterdir()] == ["link"]
+
+
 def swap_a_folder_for_a_link(place: Place, ask_for: Callable[[Storage], Awaitable[object]]) -> None:
     """Ask for something in a folder that was swapped for a link after it was listed."""
     outside = place.folder / "outside"
@@ -416,10 +436,11 @@ def test_folder_swapped_for_a_link_gets_no_attributes(place: Place) -> None:
         lambda storage: ask(partial(storage.make_folder, b"folder/new")),
         lambda storage: ask(partial(storage.make_link, b"folder/new", b"target", 0)),
         lambda storage: ask(partial(storage.remove, b"folder/file")),
+        lambda storage: ask(partial(storage.remove_folder, b"folder/below")),
         lambda storage: ask(partial(storage.rename, b"folder/file", b"taken")),
         lambda storage: ask(partial(storage.rename, b"own", b"folder/file")),
     ],
-    ids=["read", "write", "folder", "link", "remove", "rename from", "rename to"],
+    ids=["read", "write", "folder", "link", "remove", "remove folder", "rename from", "rename to"],
 )
 def test_nothing_goes_through_a_folder_swapped_for_a_link(
     local: Place, ask_for: Callable[[Storage], Awaitable[object]]

@@ -45,6 +45,8 @@ def ask_everything(storage: Storage, answers: Answers) -> None:
     storage.rename(b"missing", b"folder", to("rename over"))
     storage.remove(b"file", to("remove"))
     storage.remove(b"folder", to("remove a folder"))
+    storage.remove_folder(b"folder", to("remove folder"))
+    storage.remove_folder(b"file", to("remove a file as a folder"))
     storage.open_up(b"folder", to("open up"))
     storage.set_attributes(b"folder", mode=0o700, mtime=0, answer=to("attributes"))
     storage.set_attributes(b"missing", mode=0o700, mtime=0, answer=to("attributes of nothing"))

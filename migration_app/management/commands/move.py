@@ -50,8 +50,8 @@ Json = dict[str, Any]
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 FOR_NEW = (
-    *("dry_run", "exclude", "checksum", "verify", "bwlimit", "bwlimit_zone", "source_key", "destination_key"),
-    "accept_new_host_key",
+    *("dry_run", "delete", "confirm_deletions", "exclude", "checksum", "verify", "bwlimit", "bwlimit_zone"),
+    *("source_key", "destination_key", "accept_new_host_key"),
 )
 """Options that a job keeps, so that resuming it takes none of them."""
 SIDES = {"source": "source_config", "destination": "dest_config"}
@@ -59,6 +59,8 @@ _ARGUMENTS = {
     "source_config": "SOURCE",
     "dest_config": "DESTINATION",
     "exclusions": "--exclude",
+    "delete_extraneous": "--delete",
+    "confirm_deletions": "--confirm-deletions",
     "bandwidth_limit": "--bwlimit",
     "bandwidth_timetable": "--bwlimit",
     "bandwidth_timezone": "--bwlimit-zone",
@@ -93,7 +95,20 @@ class Command(BaseCommand):
             "--dry-run",
             action="store_true",
             default=None,
-            help="Say what would be created or changed, and write nothing.",
+            help="Say what would be created, changed or deleted, and write nothing.",
+        )
+        new.add_argument(
+            "--delete",
+            action="store_true",
+            default=None,
+            help="At the end, delete at DESTINATION what SOURCE does not have; what --exclude names stays. Nothing is "
+            "deleted when anything failed.",
+        )
+        new.add_argument(
+            "--confirm-deletions",
+            type=int,
+            metavar="N",
+            help="So many deletions are right: more than 100, or than half of what is there, have to be confirmed.",
         )
         new.add_argument(
             "--checksum",
@@ -183,6 +198,8 @@ class Command(BaseCommand):
             "verify_after_transfer": options["verify"] is not False,
             "dry_run": bool(options["dry_run"]),
             "checksum": bool(options["checksum"]),
+            "delete_extraneous": bool(options["delete"]),
+            "confirm_deletions": options["confirm_deletions"] or 0,
             **_bandwidth(options["bwlimit"]),
             "bandwidth_timezone": options["bwlimit_zone"],
         }

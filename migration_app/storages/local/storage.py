@@ -376,6 +376,17 @@ class LocalStorage(Storage):
     def remove(self, path: Path, answer: Answer[None]) -> None:
         self._run(answer, lambda folder, name: os.unlink(name, dir_fd=folder), path)
 
+    def remove_folder(self, path: Path, answer: Answer[None]) -> None:
+        def remove(folder: int, name: bytes) -> None:
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                raise OperationFailed("The folder is not empty.") from error
+
+        self._run(answer, remove, path)
+
     def set_attributes(
         self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
     ) -> None:

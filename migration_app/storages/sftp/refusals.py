@@ -6,6 +6,7 @@ from migration_app.storages.errors import (
     AlreadyExists,
     ConnectionLost,
     IsAFolder,
+    NotAFolder,
     NotFound,
     StorageError,
 )
@@ -36,6 +37,14 @@ def folder_or(found: Attributes | StorageError, refusal: StorageError) -> Storag
         return found
     is_folder = isinstance(found, Attributes) and found.file_type == stat.S_IFDIR
     return IsAFolder("A folder is where a file should be.") if is_folder else refusal
+
+
+def file_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
+    """Why a folder was not removed, after a look at its name: it is none, or as the server said."""
+    if isinstance(found, ConnectionLost):
+        return found
+    is_file = isinstance(found, Attributes) and found.file_type != stat.S_IFDIR
+    return NotAFolder("It is not a folder any more.") if is_file else refusal
 
 
 def taken_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:

@@ -50,7 +50,7 @@ from migration_app.storages.sftp.listing import FolderLister
 from migration_app.storages.sftp.looks import Explain, look
 from migration_app.storages.sftp.new_links import LSETSTAT, NewLink
 from migration_app.storages.sftp.packets import Attributes, Cursor
-from migration_app.storages.sftp.refusals import about, folder_or, is_full, taken_or
+from migration_app.storages.sftp.refusals import about, file_or, folder_or, is_full, taken_or
 from migration_app.storages.sftp.renames import POSIX_RENAME, Rename
 from migration_app.storages.sftp.tar_programs import has_gnu_tar
 from migration_app.storages.sftp.tar_readers import TarReaders
@@ -580,6 +580,19 @@ class SftpStorage(Storage):
             answer(found if isinstance(found, NotFound) else folder_or(found, refusal))
 
         self._command(packets.REMOVE, name, done)
+
+    def remove_folder(self, path: Path, answer: Answer[None]) -> None:
+        """See Storage."""
+        if (name := self._name(path, answer)) is None:
+            return
+
+        def done(error: StorageError | None) -> None:
+            if isinstance(error, OperationFailed | NotFound):
+                self._look(name, lambda found: answer(file_or(found, error)))
+            else:
+                answer(error)
+
+        self._command(packets.RMDIR, name, done)
 
     def set_attributes(
         self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER

@@ -1,0 +1,149 @@
+"""Deletes what is at the destination alone, last of all, and no more than was agreed to."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+from migration_app import manifest
+from migration_app.engine.extraneous import delete_entries, names_in
+from migration_app.engine.items import Done
+from migration_app.models import EntryState
+from migration_app.paths import path_bytes, path_shown
+from migration_app.runners.connections import Route, side_of
+from migration_app.storages.base import Entry, Storage
+from sessions_app.models import Shard
+from sessions_app.runners import NewEvent, ShardContext, log_info, log_warning, sum_counters
+
+UNASKED = 100
+"""So much is deleted without a second question, where it is no more than half of what is there."""
+APPEARED = "It is kept, as it is at the source by now."
+UNKNOWN = "It is kept, as the source's folder cannot be listed any more."
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """How much is to be deleted, of how much, and whether that has to be agreed to first."""
+
+    count: int
+    there: int
+    agreed: int
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is more than was agreed to, and more than goes without saying."""
+        return self.count > self.agreed and (self.count > UNASKED or 2 * self.count > self.there)
+
+    @property
+    def sentence(self) -> str:
+        """What it asks."""
+        what = "entry" if self.count == 1 else "entries"
+        return (
+            f"{self.count:,} {what} of {self.there:,} at the destination would be deleted. Nothing was changed. "
+            f"If that is right, start it anew and confirm {self.count} deletions "
+            "(confirm_deletions, --confirm-deletions)."
+        )
+
+
+def guard_of(context: ShardContext) -> Guard:
+    """What stands between a job and its deletions, as the comparison has found it."""
+    # Of a job that is tried again what it has deleted already counts too.
+    count = manifest.deletions(context.job_id).exclude(state=EntryState.SKIPPED).count()
+    shards = Shard.objects.filter(job_id=context.job_id).exclude(number=context.number)
+    counters = sum_counters([*shards.values_list("counters", flat=True), context.counters])
+    return Guard(count, counters.get("there", 0), context.params.get("confirm_deletions", 0))
+
+
+def delete_extraneous(context: ShardContext) -> None:
+    """Delete it, unless something failed before. What has appeared at the source meanwhile stays."""
+    if not manifest.deletions(context.job_id).filter(state=EntryState.PENDING).exists():
+        return
+    if failed := manifest.rows_of(context.job_id).filter(state=EntryState.FAILED).count():
+        what = "entry" if failed == 1 else "entries"
+        text = f"Nothing was deleted at the destination, as {failed:,} {what} failed."
+        context.checkpoint(events=[log_warning(text)])
+        return
+    _keep_what_appeared(context)
+    below: int | None = None
+    while rows := manifest.pending_deletions(context.job_id, below=below):
+        below = rows[-1].number
+        left = {row.number: manifest.entry_of(row) for row in rows}
+
+        def deleted(
+            destination: Storage, left: dict[int, Entry] = left
+        ) -> AsyncGenerator[list[tuple[int, Done]], None]:
+            return _deleted(destination, left)
+
+        route = Route(context, [side_of(context, "destination", "destination_root")], deleted)
+        for lists in route.lists(weight=len):
+            _save(context, left, [one for part in lists for one in part])
+    count = manifest.deletions(context.job_id).filter(state=EntryState.DONE).count()
+    context.checkpoint(events=[log_info(f"Deleted at the destination: {count:,}.")])
+
+
+async def _deleted(
+    destination: Storage, left: dict[int, Entry]
+) -> AsyncGenerator[list[tuple[int, Done]], None]:
+    """What is done of `left`, with its numbers: that holds what was not saved before the connection broke."""
+    numbers = list(left)
+    async with aclosing(delete_entries(destination, list(left.values()))) as batches:
+        async for batch in batches:
+            yield [(numbers[one.number], one) for one in batch]
+
+
+def _save(context: ShardContext, left: dict[int, Entry], done: list[tuple[int, Done]]) -> None:
+    for number, _ in done:
+        left.pop(number, None)
+    failed = [one for _, one in done if one.error is not None]
+    context.counters["failed"] = context.counters.get("failed", 0) + len(failed)
+    outcomes = [(number, "" if one.error is None else str(one.error), one.tries) for number, one in done]
+    context.checkpoint(
+        events=[
+            NewEvent("file_failed", {"path": path_shown(one.path), "error": str(one.error)}) for one in failed
+        ],
+        current={"path": path_shown(done[-1][1].path)} if done else None,
+        write=partial(manifest.mark, context.job_id, outcomes) if outcomes else None,
+    )
+
+
+def _keep_what_appeared(context: ShardContext) -> None:
+    """Look at the source again, at each folder that something is to be deleted from."""
+    for numbers in manifest.ranges(context.job_id):
+        rows = manifest.deletions(context.job_id).filter(
+            state=EntryState.PENDING, number__gte=numbers.start, number__lt=numbers.stop
+        )
+        inside: dict[bytes, list[bytes]] = {}
+        for text in rows.values_list("path", flat=True):
+            path = path_bytes(text)
+            inside.setdefault(path.rpartition(b"/")[0], []).append(path)
+        # What lies in a folder that is to be deleted goes, or stays, with that one.
+        folders = manifest.find(context.job_id, list(inside))
+        paths = {folder: path_bytes(row.real_path) or folder for folder, row in folders.items()}
+        if paths:
+            _keep_in(context, {paths[folder]: inside[folder] for folder in paths})
+
+
+def _keep_in(context: ShardContext, inside: dict[bytes, list[bytes]]) -> None:
+    left = list(inside)
+
+    def listed(source: Storage) -> AsyncGenerator[list[set[bytes] | None], None]:
+        return names_in(source, list(left))
+
+    route = Route(context, [side_of(context, "source", "source_root")], listed)
+    for lists in route.lists(weight=len):
+        kept: list[tuple[bytes, str]] = []
+        for names in [one for part in lists for one in part]:
+            for path in inside[left.pop(0)]:
+                if names is None:
+                    kept.append((path, UNKNOWN))
+                elif path.rpartition(b"/")[2] in names:
+                    kept.append((path, APPEARED))
+        events = [log_warning(f"Not deleted: {path_shown(path)}. {reason}") for path, reason in kept]
+        context.checkpoint(events=events)
+        for path, reason in kept:
+            manifest.in_ranges(context, partial(_keep_tree, path, reason))
+
+
+def _keep_tree(path: bytes, reason: str, job_id: UUID, numbers: range) -> None:
+    manifest.keep_tree(job_id, path, reason, numbers)
