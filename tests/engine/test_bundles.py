@@ -58,7 +58,7 @@ def make_files(root: Path, count: int = FILES) -> None:
     for number in range(count):
         folder = root / f"folder{number % 7}"
         folder.mkdir(exist_ok=True)
-        (folder / f"file{number}").write_bytes(b"%d " % number * (number * 3))
+        (folder / f"file{number}").write_bytes(b"%d " % number * (number % FILES * 3))
 
 
 class Moved:
@@ -198,6 +198,31 @@ def test_files_of_a_bundle_that_fails_go_one_by_one(
         assert [note.partition(". ")[2].partition(":")[0] for note in found.notes] == [
             f"Packing them ended at the {side}"
         ]
+
+
+LATE = """#!/bin/sh
+PATH=/usr/bin:/bin
+[ "$1" != --version ] || {{ [ ! -e {0}/begun ] || sleep 0.3; exec tar --version; }}
+mkdir {0}/begun 2>/dev/null || exec tar "$@"
+head -c 3000 >/dev/null
+kill -9 $$
+"""
+"""Dies of its first bundle; all further runs are ready only a while later."""
+
+
+def test_run_that_is_ready_after_bundles_were_given_up_gets_none(
+    way: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    make_files(tmp_path / "many", 3000)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "tar").write_text(LATE.format(tmp_path))
+    (programs / "tar").chmod(0o755)
+    with OpenSshServer(programs=programs) as server:
+        found = move(*sides(way, sftp(server), (tmp_path / "many", folders[1])))
+    assert found.errors == {}
+    assert seen(folders[1]) == seen(tmp_path / "many")
+    assert len(found.notes) == 1
 
 
 def grow(path: Path) -> None:

@@ -104,7 +104,7 @@ class TarBundles(ABC):
         return channel
 
     def _changed(self, channel: ShellChannel) -> None:
-        if channel is self._spare and channel.is_ready:
+        if channel is self._spare and channel.is_ready and not self._is_over:
             self._is_ready = True
             self._refusals = 0
         if channel.is_ended and channel in self._channels:
@@ -136,6 +136,9 @@ class TarBundles(ABC):
             if self._is_ready:
                 self._problem = channel.reason
         self._is_ready = False
+        if self._spare is not None:
+            # It may be ready any time, and would take one bundle, after which none comes.
+            self._spare.abort()
 
     def _wait_for_more(self) -> None:
         """Call `_is_quiet` when this was not called for a while."""

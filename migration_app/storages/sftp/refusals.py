@@ -39,8 +39,8 @@ def folder_or(found: Attributes | StorageError, refusal: StorageError) -> Storag
     return IsAFolder("A folder is where a file should be.") if is_folder else refusal
 
 
-def file_or(found: Attributes | StorageError, refusal: StorageError) -> StorageError:
-    """Why a folder was not removed, after a look at its name: it is none, or as the server said."""
+def file_or(found: Attributes | StorageError, refusal: StorageError | None) -> StorageError | None:
+    """Why a folder is not removed, after a look at its name: it is none, or as the server said."""
     if isinstance(found, ConnectionLost):
         return found
     is_file = isinstance(found, Attributes) and found.file_type != stat.S_IFDIR

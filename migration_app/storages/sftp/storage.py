@@ -592,7 +592,18 @@ class SftpStorage(Storage):
             else:
                 answer(error)
 
-        self._command(packets.RMDIR, name, done)
+        def looked(found: Attributes | StorageError) -> None:
+            error = found if isinstance(found, StorageError) else file_or(found, None)
+            if error is None:
+                self._command(packets.RMDIR, name, done)
+            else:
+                answer(error)
+
+        if self._wire is not None and self._wire.may_follow_links:
+            # ProFTPD's mod_sftp (1.3.8) would remove the folder that a link leads to.
+            look(self._wire, name, looked)
+        else:
+            self._command(packets.RMDIR, name, done)
 
     def set_attributes(
         self, path: Path, *, mode: int, mtime: int, answer: Answer[None], kind: Kind = Kind.FOLDER
