@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import AsyncToSync, ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 
 MOST_IDLE = 8
@@ -11,14 +11,17 @@ MOST_IDLE = 8
 
 
 class Handler(ASGIHandler):
-    """Django's own, for views and middleware that are all synchronous.
+    """Django's own, for views that are all synchronous.
 
     Django would give each request a new thread, which opens a connection, and go back to the event loop between the
     middleware and the view: half of what a request for a job costs.
     """
 
     def __init__(self) -> None:
+        # Begun with the view: all is synchronous up to the middleware that gives out static files.
         self.load_middleware(is_async=False)
+        chain: Any = vars(self)["_middleware_chain"]
+        self._middleware_chain = chain.awaitable if isinstance(chain, AsyncToSync) else sync_to_async(chain)
         self._idle: list[ThreadPoolExecutor] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -35,9 +38,3 @@ class Handler(ASGIHandler):
                 self._idle.append(thread)
             else:
                 thread.shutdown(wait=False)
-
-    async def run_get_response(self, request: Any) -> Any:
-        """The answer of middleware and view."""
-        response: Any = await sync_to_async(self.get_response)(request)
-        response._handler_class = self.__class__
-        return response
