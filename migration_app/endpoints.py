@@ -492,8 +492,11 @@ def _is_below(path: str, folders: Sequence[str]) -> bool:
     return any((path.rstrip("/") + "/").startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
-def overlap_refusal(source: Json, destination: Json) -> str:
-    """Why a source may not be copied to a destination on the same server, as a sentence; empty when it may."""
+def overlap_refusal(source: Json, destination: Json, *, deletes: bool = False) -> str:
+    """Why a source may not be copied to a destination on the same server, as a sentence; empty when it may.
+
+    `deletes`: what only the destination has is deleted there.
+    """
     # The same address behind different jump hosts may well be two servers.
     hosts = [config.get("jump", {}).get("host", "").lower() for config in (source, destination)]
     if claim_key(source) != claim_key(destination) or len(set(hosts)) > 1:
@@ -502,4 +505,12 @@ def overlap_refusal(source: Json, destination: Json) -> str:
         return "Source and destination are the same folder."
     if _is_below(destination["root_path"], [source["root_path"]]):
         return "The destination lies inside the source: the copy would contain itself."
+    if deletes and _is_below(_real_root(source), [_real_root(destination)]):
+        return "The source lies inside the destination: it would be deleted."
     return ""
+
+
+def _real_root(config: Json) -> str:
+    """A root without links, as far as they are on this machine."""
+    root: str = config["root_path"]
+    return posixpath.realpath(root) if config["protocol"] == "local" else root

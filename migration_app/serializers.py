@@ -420,7 +420,10 @@ class TransferRequestSerializer(StrictSerializer):
                 raise serializers.ValidationError({"delete_extraneous": [_NOT_WITH_FILES]})
             if attrs["conflict"] == Conflict.RENAME:
                 raise serializers.ValidationError({"delete_extraneous": [_NOT_WITH_RENAME]})
-        if refusal := endpoints.overlap_refusal(attrs["source_config"], attrs["dest_config"]):
+        refusal = endpoints.overlap_refusal(
+            attrs["source_config"], attrs["dest_config"], deletes=attrs["delete_extraneous"]
+        )
+        if refusal:
             raise serializers.ValidationError({"dest_config": {"root_path": [refusal]}})
         return attrs
 

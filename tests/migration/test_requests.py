@@ -241,6 +241,21 @@ def test_secrets_are_sealed_and_never_shown(api, post):
     assert answer.json()["source_config"]["password"] == ""
 
 
+def test_source_inside_the_destination_is_never_deleted(post, tmp_path):
+    """Not by any of its names either."""
+    (tmp_path / "all/site").mkdir(parents=True)
+    (tmp_path / "other name").symlink_to("all/site")
+    inside = [(LOCAL | {"root_path": f"{tmp_path}/{name}"}) for name in ("all/site", "other name")]
+    pairs = [(source, LOCAL | {"root_path": f"{tmp_path}/all"}) for source in inside]
+    pairs.append((SFTP, SFTP | {"root_path": "/var/", "username": "admin"}))
+    for source, destination in pairs:
+        ends = {"source_config": source, "dest_config": destination}
+        answer = post("/api/transfer", ends | {"delete_extraneous": True})
+        assert answer.status_code == 400
+        assert "The source lies inside the destination" in json.dumps(answer.json())
+        assert post("/api/transfer", ends).status_code == 202
+
+
 def test_same_key_gives_the_same_job_and_another_body_a_conflict(post):
     first = post("/api/scan", SCAN, **{"Idempotency-Key": "k1"})
     again = post("/api/scan", SCAN, **{"Idempotency-Key": "k1"})
