@@ -144,7 +144,7 @@ def compare(context: ShardContext, cut: Cut) -> None:
     _tell_missing(context, cut)
     cut.cutter.close()
     shards, cut.held = [*cut.held, *cut.cutter.shards], []
-    if waits and earlier is None and guard_of(context).asks:
+    if waits and guard_of(context).asks:
         # The job ends with that, and nothing was changed.
         shards = []
     cut.is_done = True

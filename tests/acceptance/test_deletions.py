@@ -94,6 +94,8 @@ def test_more_than_goes_without_saying_is_asked_about_before_anything_changes(
 ):
     for number in range(101):
         (copy / "gone" / f"{number}").write_text("x")
+    (copy / "folder 3/3.txt").unlink()
+    (copy / "folder 3/3.txt").mkdir()
     before = digest(copy)
     body = body_of("up", site, copy, sftp)
     count = len(GONE) + 101
@@ -104,7 +106,9 @@ def test_more_than_goes_without_saying_is_asked_about_before_anything_changes(
         assert f"confirm {count} deletions" in job["error_message"]
         assert job["transfer_result"]["summary"]["delete"] == count
         assert digest(copy) == before
-    # Pressing Retry is no answer.
+    # Pressing Retry is no answer, and what could be copied by now is not either.
+    (copy / "folder 3/3.txt").rmdir()
+    before = digest(copy)
     assert product.post(f"/api/sessions/{job['id']}/retry").status == 200
     product.wait_for(job["id"], "failed")
     assert digest(copy) == before
