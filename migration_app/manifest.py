@@ -6,7 +6,7 @@ root of a transfer.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -76,9 +76,10 @@ def rows_of(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEnt
     return all_rows(job_id, numbers).exclude(action=EntryAction.DELETE)
 
 
-def deletions(job_id: UUID) -> "QuerySet[ManifestEntry]":
-    """The rows of what is at the destination alone: pending, deleted (done), kept (skipped) or failed."""
-    return all_rows(job_id).filter(action=EntryAction.DELETE)
+def deletions(job_id: UUID, numbers: range | None = None) -> "QuerySet[ManifestEntry]":
+    """The rows of what is at the destination alone, or those with such numbers: pending, deleted (done), kept (skipped)
+    or failed."""
+    return all_rows(job_id, numbers).filter(action=EntryAction.DELETE)
 
 
 def pending_deletions(job_id: UUID, *, below: int | None = None) -> "list[ManifestEntry]":
@@ -98,17 +99,38 @@ def keep(job_id: UUID, folders: Iterable[bytes]) -> None:
         rows.filter(state=EntryState.PENDING).update(state=EntryState.SKIPPED, error=HOLDS_KEPT)
 
 
-def keep_tree(job_id: UUID, path: bytes, reason: str, numbers: range) -> None:
-    """Note that something at the destination alone stays, with all that it holds, of rows with such numbers."""
-    text = path_text(path)
-    rows = deletions(job_id).filter(number__gte=numbers.start, number__lt=numbers.stop)
-    rows = rows.filter(Q(path=text) | Q(path__startswith=f"{text}/"), state=EntryState.PENDING)
-    rows.update(state=EntryState.SKIPPED, error=reason)
+def deletions_by_folder(job_id: UUID, numbers: range) -> dict[bytes, list[bytes]]:
+    """What of rows with such numbers is to be deleted, or is a folder that stays without some of what it holds: paths
+    by the folder that they are in."""
+    is_kept = Q(state=EntryState.SKIPPED, error=HOLDS_KEPT)
+    rows = deletions(job_id, numbers).filter(Q(state=EntryState.PENDING) | is_kept)
+    inside: dict[bytes, list[bytes]] = {}
+    for text in rows.values_list("path", flat=True):
+        path = path_bytes(text)
+        inside.setdefault(path.rpartition(b"/")[0], []).append(path)
+    return inside
 
 
-def reopen_deletions(job_id: UUID) -> None:
-    """What could not be deleted is tried again."""
-    deletions(job_id).filter(state=EntryState.FAILED).update(state=EntryState.PENDING, error="")
+def keep_trees(reasons: Mapping[bytes, str], job_id: UUID, numbers: range) -> None:
+    """Note that things at the destination alone stay, with all that they hold, and why, of rows with such numbers."""
+    job_key = _job_key(job_id)
+    values = []
+    rows = deletions(job_id, numbers).filter(state=EntryState.PENDING)
+    for number, text in rows.values_list("number", "path"):
+        path = path_bytes(text)
+        kept = next((one for one in (path, *ancestors(path)) if one in reasons), None)
+        if kept is not None:
+            values.append((EntryState.SKIPPED.value, reasons[kept], job_key, number))
+    _execute_for_each(
+        f"UPDATE {_TABLE} SET state = %s, error = %s WHERE job_id = %s AND number = %s",  # noqa: S608
+        values,
+    )
+
+
+def reopen_deletions(job_id: UUID, numbers: range) -> None:
+    """What of rows with such numbers could not be deleted is tried again."""
+    failed = deletions(job_id, numbers).filter(state=EntryState.FAILED)
+    failed.update(state=EntryState.PENDING, error="")
 
 
 def ranges(job_id: UUID, *, first: int = 0, below: int | None = None) -> Iterator[range]:

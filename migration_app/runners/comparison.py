@@ -100,7 +100,8 @@ def compare(context: ShardContext, cut: Cut) -> None:
             cut.open = []
         # What the first run has found to be there alone is looked for no more.
         choices = replace(choices, selection=selection, deletes=False)
-        context.checkpoint(write=partial(manifest.reopen_deletions, context.job_id))
+        if waits:
+            manifest.in_ranges(context, manifest.reopen_deletions)
     sides = both_sides(context)
     by_size = endpoints.keeps_no_times(sides[1].endpoint, context.params["destination_root"])
     choices = replace(choices, by_size=by_size)

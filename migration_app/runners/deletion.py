@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 from migration_app import manifest
 from migration_app.engine.extraneous import delete_entries, names_in
@@ -109,41 +108,39 @@ def _save(context: ShardContext, left: dict[int, Entry], done: list[tuple[int, D
 
 def _keep_what_appeared(context: ShardContext) -> None:
     """Look at the source again, at each folder that something is to be deleted from."""
+    reasons: dict[bytes, str] = {}
     for numbers in manifest.ranges(context.job_id):
-        rows = manifest.deletions(context.job_id).filter(
-            state=EntryState.PENDING, number__gte=numbers.start, number__lt=numbers.stop
-        )
-        inside: dict[bytes, list[bytes]] = {}
-        for text in rows.values_list("path", flat=True):
-            path = path_bytes(text)
-            inside.setdefault(path.rpartition(b"/")[0], []).append(path)
-        # What lies in a folder that is to be deleted goes, or stays, with that one.
+        inside = manifest.deletions_by_folder(context.job_id, numbers)
+        # What lies in a folder that the source does not have goes, or stays, with that one.
         folders = manifest.find(context.job_id, list(inside))
-        paths = {folder: path_bytes(row.real_path) or folder for folder, row in folders.items()}
-        if paths:
-            _keep_in(context, {paths[folder]: inside[folder] for folder in paths})
+        here: dict[bytes, list[bytes]] = {}
+        for folder, row in folders.items():
+            # Several may be one at the source, where links lead to it.
+            here.setdefault(path_bytes(row.real_path) or folder, []).extend(inside[folder])
+        if here:
+            reasons |= _reasons_to_keep(context, here)
+    if reasons:
+        manifest.in_ranges(context, partial(manifest.keep_trees, reasons))
 
 
-def _keep_in(context: ShardContext, inside: dict[bytes, list[bytes]]) -> None:
+def _reasons_to_keep(context: ShardContext, inside: dict[bytes, list[bytes]]) -> dict[bytes, str]:
+    """Of paths at the destination, by their folder at the source, those that stay, and why."""
     left = list(inside)
+    reasons: dict[bytes, str] = {}
 
     def listed(source: Storage) -> AsyncGenerator[list[set[bytes] | None], None]:
         return names_in(source, list(left))
 
     route = Route(context, [side_of(context, "source", "source_root")], listed)
     for lists in route.lists(weight=len):
-        kept: list[tuple[bytes, str]] = []
+        kept: dict[bytes, str] = {}
         for names in [one for part in lists for one in part]:
             for path in inside[left.pop(0)]:
                 if names is None:
-                    kept.append((path, UNKNOWN))
+                    kept[path] = UNKNOWN
                 elif path.rpartition(b"/")[2] in names:
-                    kept.append((path, APPEARED))
-        events = [log_warning(f"Not deleted: {path_shown(path)}. {reason}") for path, reason in kept]
+                    kept[path] = APPEARED
+        events = [log_warning(f"Not deleted: {path_shown(path)}. {reason}") for path, reason in kept.items()]
         context.checkpoint(events=events)
-        for path, reason in kept:
-            manifest.in_ranges(context, partial(_keep_tree, path, reason))
-
-
-def _keep_tree(path: bytes, reason: str, job_id: UUID, numbers: range) -> None:
-    manifest.keep_tree(job_id, path, reason, numbers)
+        reasons |= kept
+    return reasons

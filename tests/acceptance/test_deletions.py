@@ -149,6 +149,32 @@ def test_nothing_is_deleted_when_anything_failed_and_a_retry_does_it(product: Pr
     assert not (copy / "stays/goes").exists()
 
 
+def test_what_has_appeared_stays_where_a_link_leads_in_folders_that_stay_and_beside_the_same_name(
+    product: Product, site, copy
+):
+    for folder in ("real", "link", "GONE"):
+        (copy / folder).mkdir()
+        (copy / folder / "late").write_text("x")
+    (site / "real").mkdir()
+    (site / "link").symlink_to("real")
+    (copy / "folder 3/3.txt").unlink()
+    (copy / "folder 3/3.txt").mkdir()
+    body = {"source_config": local(site), "dest_config": local(copy), "exclusions": ["cache"]}
+    body |= {"delete_extraneous": True, "follow_symlinks": True}
+    job = product.wait_for(submit(product, "/api/transfer", body), "failed")
+    (copy / "folder 3/3.txt").rmdir()
+    (site / "real/late").write_text("new")
+    for folder in ("stays", "gone"):
+        (site / folder).mkdir()
+    (site / "stays/goes").write_text("new")
+    product.post(f"/api/sessions/{job['id']}/retry")
+    product.wait_for(job["id"])
+    kept = {"real/late", "link/late", "stays/goes", "gone/deep/deeper/file", "gone/link"}
+    left = paths_in(copy)
+    assert kept <= left
+    assert left.isdisjoint({"GONE", "folder 1/old.txt", "folder 1/link to all"})
+
+
 def test_what_cannot_be_deleted_is_named_and_the_rest_goes(product: Product, sftp, site, copy):
     # Not even root may.
     os.system(f"chattr +i '{copy}/gone/deep/deeper/file'")
