@@ -5,6 +5,7 @@ from typing import Any
 
 from asgiref.sync import AsyncToSync, ThreadSensitiveContext, sync_to_async
 from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
 
 MOST_IDLE = 8
 """Threads that stay when fewer requests come."""
@@ -37,4 +38,6 @@ class Handler(ASGIHandler):
             if is_free and len(self._idle) < MOST_IDLE:
                 self._idle.append(thread)
             else:
+                # Else it would be closed when the thread's objects are collected, some time.
+                thread.submit(connections.close_all)
                 thread.shutdown(wait=False)

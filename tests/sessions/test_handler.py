@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import connection, connections
 
 from sessions_app import handler
 from sessions_app.handler import Handler
@@ -67,5 +68,40 @@ def test_few_threads_stay(monkeypatch):
         await asyncio.gather(*(one.request(0.2) for _ in range(6)))
         await asyncio.sleep(0.2)
         return sum(thread.ident in one.threads for thread in threading.enumerate())
+
+    assert asyncio.run(go()) == 2
+
+
+def test_thread_that_goes_closes_its_connection(monkeypatch, transactional_db):
+    monkeypatch.setattr(handler, "MOST_IDLE", 2)
+    opened: list[tuple[int, Any]] = []
+
+    class Asking(Noted):
+        async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+            def ask() -> None:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                opened.append((threading.get_ident(), connections["default"]))
+                time.sleep(scope["seconds"])
+
+            await sync_to_async(ask)()
+
+    async def go() -> int:
+        one = Asking()
+        cut_off = asyncio.ensure_future(one.request(0.4))
+        requests = asyncio.gather(*(one.request(0.2) for _ in range(5)))
+        while len(opened) < 6:  # noqa: ASYNC110 - threads fill it
+            await asyncio.sleep(0.01)
+        cut_off.cancel()
+        await requests
+        deadline = time.monotonic() + 10
+        while (left := sum(found.connection is not None for _, found in opened)) > 2:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        for thread in one._idle:
+            thread.submit(connections.close_all).result()
+            thread.shutdown()
+        return left
 
     assert asyncio.run(go()) == 2
