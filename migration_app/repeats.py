@@ -20,8 +20,8 @@ SIDES = {
 """By type of job: the request's field of each side, with its name in the answer and in the parameters."""
 _SUBMIT = {"scan": submit_scan, "transfer": submit_transfer}
 _SERIALIZERS = {"scan": ScanRequestSerializer, "transfer": TransferRequestSerializer}
-# A transfer's way is found anew.
-_NOT_REPEATED = ("method",)
+# A transfer's way is found anew, and what was right to delete then need not be so today.
+_NOT_REPEATED = ("method", "confirm_deletions")
 
 
 class NotRepeatable(Exception):

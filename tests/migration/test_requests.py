@@ -256,6 +256,14 @@ def test_source_inside_the_destination_is_never_deleted(post, tmp_path):
         assert post("/api/transfer", ends).status_code == 202
 
 
+def test_deletions_that_were_confirmed_once_are_asked_about_when_it_is_done_again(post):
+    options = {"delete_extraneous": True, "confirm_deletions": 5000}
+    job = Job.objects.get(pk=post("/api/transfer", TRANSFER | options).json()["id"])
+    again = request_of(job)
+    assert again["delete_extraneous"] is True
+    assert "confirm_deletions" not in again
+
+
 def test_same_key_gives_the_same_job_and_another_body_a_conflict(post):
     first = post("/api/scan", SCAN, **{"Idempotency-Key": "k1"})
     again = post("/api/scan", SCAN, **{"Idempotency-Key": "k1"})
