@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -62,6 +63,18 @@ class Presence:
         Worker.objects.filter(pk=self.id).delete()
         self._path.unlink(missing_ok=True)
         self._file.close()
+
+
+def is_pass_due(every_s: float) -> bool:
+    """Whether no worker of this machine has made a pass of housekeeping for so long; True counts as one."""
+    path = _folder() / "last-pass"
+    try:
+        is_recent = 0 <= time.time() - path.stat().st_mtime < every_s
+    except FileNotFoundError:
+        is_recent = False
+    if not is_recent:
+        path.touch()
+    return not is_recent
 
 
 def is_alive(worker: Worker) -> bool:

@@ -1,6 +1,8 @@
 """Whose turn it is: priority, fairness, limits, time slices, and shards that are put off."""
 
+import os
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from django_tasks_db.models import DBTaskResult
 
 from sessions_app import accounts, control, execution, jobs, leases, turns
 from sessions_app.models import Job, Shard, User, Worker
-from sessions_app.presence import Presence, count_slots
+from sessions_app.presence import Presence, count_slots, is_pass_due
 from sessions_app.reconciler import reconcile
 from sessions_app.runners import ComeLater, Submission
 from tests.sessions.messages import run_messages
@@ -151,6 +153,16 @@ def test_workers_that_pay_for_one_job_are_as_many_as_processors(transactional_db
             pk=f"{number}", host=host, processors=processors, pid=1, queues=queues, seen_at=timezone.now()
         )
     assert count_slots() == slots
+
+
+def test_one_worker_of_a_machine_keeps_house_for_all(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    assert [is_pass_due(60) for _ in range(3)] == [True, False, False]
+    last = tmp_path / "workers/last-pass"
+    for at in (time.time() - 61, time.time() + 3600):
+        # Also where somebody has set the clock back.
+        os.utime(last, (at, at))
+        assert [is_pass_due(60) for _ in range(2)] == [True, False]
 
 
 def token_of(user: User) -> dict[str, str]:
