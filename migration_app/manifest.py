@@ -105,7 +105,7 @@ def deletions_by_folder(job_id: UUID, numbers: range) -> dict[bytes, list[bytes]
     is_kept = Q(state=EntryState.SKIPPED, error=HOLDS_KEPT)
     rows = deletions(job_id, numbers).filter(Q(state=EntryState.PENDING) | is_kept)
     inside: dict[bytes, list[bytes]] = {}
-    for text in rows.values_list("path", flat=True):
+    for text in rows.order_by("number").values_list("path", flat=True):
         path = path_bytes(text)
         inside.setdefault(path.rpartition(b"/")[0], []).append(path)
     return inside

@@ -140,3 +140,32 @@ def test_temporary_name_depends_on_job_path_and_version_of_the_source():
     for name in names:
         assert name.startswith(b".haulier-")
         assert len(name) == len(b".haulier-") + 24
+
+
+def test_what_stays_takes_along_what_it_holds_and_nothing_of_a_like_name(job):
+    paths = [b"d", b"d/x", b"D", b"D/x", b"d_", b"d_/x", b"top", b"holds", b"holds/kept", b"holds/x"]
+    rows = [
+        Row(n, Entry(path, Kind.FILE), EntryAction.DELETE, EntryState.PENDING)
+        for n, path in enumerate(paths, 1)
+    ]
+    manifest.add(job.pk, rows)
+    manifest.keep(job.pk, [b"holds/kept"])
+    numbers = range(1, 11)
+    assert manifest.deletions_by_folder(job.pk, numbers) == {
+        b"": [b"d", b"D", b"d_", b"top", b"holds"],
+        b"d": [b"d/x"],
+        b"D": [b"D/x"],
+        b"d_": [b"d_/x"],
+        b"holds": [b"holds/kept", b"holds/x"],
+    }
+    manifest.keep_trees({b"d": "It is at the source.", b"top": "Unknown."}, job.pk, numbers)
+    left = [path_bytes(row.path) for row in manifest.pending_deletions(job.pk)]
+    assert left == [b"holds/x", b"d_/x", b"d_", b"D/x", b"D"]
+    reasons = dict(manifest.deletions(job.pk).filter(state=EntryState.SKIPPED).values_list("path", "error"))
+    assert reasons == {
+        "d": "It is at the source.",
+        "d/x": "It is at the source.",
+        "top": "Unknown.",
+        "holds": manifest.HOLDS_KEPT,
+        "holds/kept": manifest.HOLDS_KEPT,
+    }
