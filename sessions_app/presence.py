@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from django.conf import settings
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 from django.utils import timezone
 
 from sessions_app.models import Shard, Worker
@@ -92,14 +92,17 @@ def is_alive(worker: Worker) -> bool:
 
 
 def count_slots() -> tuple[int, int]:
-    """How many workers do work of any kind, and how many of them one job may have at once.
+    """How many workers do work of any kind, and how many workers one job may have at once, with the one that lists.
 
     Copying small files keeps a processor busy for each worker: more of them than a host has processors hinder each
     other. A second one is worth while in any case, as servers are waited for.
     """
-    workers = Worker.objects.filter(queues__contains=WORK_QUEUE)
-    hosts = workers.values_list("host").annotate(Count("pk"), Max("processors"))
-    found = [(count, min(count, max(2, processors))) for _, count, processors in hosts]
+    works = Q(queues__contains=WORK_QUEUE)
+    workers = Worker.objects.filter(works | Q(queues__contains=INTERACTIVE_QUEUE))
+    hosts = workers.values_list("host").annotate(
+        work=Count("pk", filter=works), every=Count("pk"), most=Max("processors")
+    )
+    found = [(count, min(every, max(2, processors))) for _, count, every, processors in hosts if count]
     return sum(count for count, _ in found), sum(most for _, most in found)
 
 

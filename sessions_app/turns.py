@@ -127,7 +127,7 @@ def next_work(slots: int, most_of_one: int) -> list[tuple[Shard, bool]]:
     """Work shards to be given out now, with whether it is the first of its job; `slots` workers wait for work.
 
     As many wait in the queue as there are workers, and of one job no more than `most_of_one` shards of any kind are
-    under way; the first work of a job always finds room.
+    under way, nor more work than there are workers; the first work of a job always finds room.
     """
     at_work = Shard.objects.filter(state__in=_AT_WORK, job__executor="").order_by()
     by_job: Counter[UUID] = Counter()
@@ -163,7 +163,8 @@ def next_work(slots: int, most_of_one: int) -> list[tuple[Shard, bool]]:
         return *owner, -job.priority, by_job[job.pk], served[job.pk], job.created_at
 
     def may_come(job: Job) -> bool:
-        return bool(left[job.pk]) and (job.pk in new or (room > 0 and busy[job.pk] < most_of_one))
+        has_room = room > 0 and busy[job.pk] < most_of_one and by_job[job.pk] < slots
+        return bool(left[job.pk]) and (job.pk in new or has_room)
 
     found: list[tuple[Shard, bool]] = []
     while candidates := list(filter(may_come, jobs.values())):

@@ -105,6 +105,11 @@ def test_one_job_gets_no_more_workers_than_pay_and_another_the_rest(owner, other
     assert turns.next_work(4, 2) == []
     job.shards.filter(pk=first.pk).update(state="done")
     assert [shard for shard, _ in turns.next_work(4, 2)] == [third]
+    # What lists meanwhile has a worker of its own; each of the others gets one part, and none waits for it.
+    job.shards.filter(kind="prepare").update(state="running")
+    assert len(turns.next_work(2, 3)) == 1
+    assert turns.next_work(1, 3) == []
+    job.shards.filter(kind="prepare").update(state="done")
     another = started(other, shards=6, steps=1)
     work_off(most=1)
     another.shards.filter(kind="work").update(state="waiting")
@@ -163,6 +168,18 @@ def test_one_worker_of_a_machine_keeps_house_for_all(settings, tmp_path):
         # Also where somebody has set the clock back.
         os.utime(last, (at, at))
         assert [is_pass_due(60) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("workers", "processors", "slots"), [(1, 8, (1, 2)), (3, 8, (3, 4)), (3, 2, (3, 2)), (1, 1, (1, 2))]
+)
+def test_worker_that_lists_leaves_a_job_those_that_copy(transactional_db, workers, processors, slots):
+    """As far as there are processors: the listing may take as long as the copying."""
+    for number, queues in enumerate([*["prepare,work"] * workers, "prepare", "inline"]):
+        Worker.objects.create(
+            pk=f"{number}", host="a", processors=processors, pid=1, queues=queues, seen_at=timezone.now()
+        )
+    assert count_slots() == slots
 
 
 def token_of(user: User) -> dict[str, str]:
