@@ -56,13 +56,16 @@ def guard_of(context: ShardContext) -> Guard:
 
 def delete_extraneous(context: ShardContext) -> None:
     """Delete it, unless something failed before. What has appeared at the source meanwhile stays."""
-    if not manifest.deletions(context.job_id).filter(state=EntryState.PENDING).exists():
+    count = manifest.deletions(context.job_id).filter(state=EntryState.PENDING).count()
+    if not count:
         return
     if failed := manifest.rows_of(context.job_id).filter(state=EntryState.FAILED).count():
         what = "entry" if failed == 1 else "entries"
         text = f"Nothing was deleted at the destination, as {failed:,} {what} failed."
         context.checkpoint(events=[log_warning(text)])
         return
+    text = f"Deletes at the destination what the source does not have: {count:,}."
+    context.checkpoint(events=[log_info(text)])
     _keep_what_appeared(context)
     below: int | None = None
     while rows := manifest.pending_deletions(context.job_id, below=below):
@@ -77,8 +80,8 @@ def delete_extraneous(context: ShardContext) -> None:
         route = Route(context, [side_of(context, "destination", "destination_root")], deleted)
         for lists in route.lists(weight=len):
             _save(context, left, [one for part in lists for one in part])
-    count = manifest.deletions(context.job_id).filter(state=EntryState.DONE).count()
-    context.checkpoint(events=[log_info(f"Deleted at the destination: {count:,}.")])
+    deleted_count = manifest.deletions(context.job_id).filter(state=EntryState.DONE).count()
+    context.checkpoint(events=[log_info(f"Deleted at the destination: {deleted_count:,}.")])
 
 
 async def _deleted(
