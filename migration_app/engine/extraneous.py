@@ -38,17 +38,18 @@ def find_extraneous(
         is_gone = isinstance(there, NotFound)
         return Extraneous(spared=[] if is_gone else [(folder, UNLISTED)], stays=not is_gone)
     names = {entry.path for entry in here.entries}
-    left = [entry for entry in there.entries if entry.path not in names]
+    # A server may list a name twice.
+    left = {entry.path: entry for entry in there.entries if entry.path not in names}
     found = Extraneous(spared=[(path, str(error)) for path, error in there.problems if path not in names])
     folded = set(map(_folded, names)) if left else set()
-    for entry in left:
+    for entry in left.values():
         if entry.kind is Kind.OTHER:
             found.spared.append((entry.path, NO_CONTENT))
         elif _folded(entry.path) in folded:
             found.spared.append((entry.path, SAME_NAME))
         elif not exclusions.excludes(entry.path, entry.kind is Kind.FOLDER) and not _is_temp(entry.path):
             found.entries.append(entry)
-    found.stays = len(found.entries) < len(there.entries) + len(there.problems)
+    found.stays = bool(there.problems) or len(found.entries) < len({entry.path for entry in there.entries})
     return found
 
 

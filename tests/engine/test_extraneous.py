@@ -136,6 +136,25 @@ def test_nothing_is_to_be_deleted_where_the_source_is_not_known(monkeypatch: pyt
     assert doomed(plan(source, destination)) == []
 
 
+def test_name_that_the_destination_lists_twice_is_deleted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, destination = both()
+    destination.add(b"gone/deep/file", b"1")
+    list_folder = destination.list_folder
+
+    def twice(path: bytes, answer: Answer[FolderListing]) -> None:
+        def listed(found: FolderListing | StorageError) -> None:
+            if isinstance(found, FolderListing):
+                found.entries.extend([*found.entries])
+            answer(found)
+
+        list_folder(path, listed)
+
+    monkeypatch.setattr(destination, "list_folder", twice)
+    batches = plan(source, destination)
+    assert doomed(batches) == [b"gone", b"gone/deep", b"gone/deep/file"]
+    assert kept(batches) == set()
+
+
 def entries(*paths: bytes) -> list[Entry]:
     return [Entry(path, Kind.FOLDER if path.endswith(b"r") else Kind.FILE) for path in paths]
 
