@@ -15,7 +15,7 @@ from migration_app.storages.errors import ConnectionLost, NotFound, StorageError
 FOLDERS_AT_ONCE = 64
 UNLISTED = "The folder cannot be listed at the destination."
 NO_CONTENT = "It is not a regular file, folder or link."
-SAME_NAME = "Its name differs from one of the source in case or in the form of its letters only."
+SAME_NAME = "Its name differs from one of the source in case, the form of letters, or dots and spaces at its end only."
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ def find_extraneous(
     folder: bytes, here: FolderListing, there: FolderListing | StorageError, exclusions: Filter
 ) -> Extraneous:
     """What a pattern leaves out is no concern of the job, and stays. A destination may take two names for one (case,
-    Unicode's forms): what was copied under the one would go with the other."""
+    Unicode's forms, on Windows dots and spaces at the end): what was copied under the one would go with the other."""
     if isinstance(there, StorageError):
         is_gone = isinstance(there, NotFound)
         return Extraneous(spared=[] if is_gone else [(folder, UNLISTED)], stays=not is_gone)
@@ -60,7 +60,7 @@ def _is_temp(path: bytes) -> bool:
 
 def _folded(path: bytes) -> str:
     name = path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(". ")
 
 
 def delete_entries(destination: Storage, entries: Sequence[Entry]) -> AsyncGenerator[list[Done], None]:

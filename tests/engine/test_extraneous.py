@@ -89,7 +89,7 @@ def test_unfinished_files_stay() -> None:
 
 @pytest.mark.parametrize(
     ("here", "there"),
-    [("Photo.JPG", "photo.jpg"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "stra\u00dfe")],
+    [("Photo.JPG", "photo.jpg"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "stra\u00dfe"), ("end. ", "end")],
 )
 def test_names_that_a_destination_may_take_for_one_are_spared(here: str, there: str) -> None:
     source, destination = both()
