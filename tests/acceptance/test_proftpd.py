@@ -20,7 +20,7 @@ def kept(root):
     for path in root.rglob("*"):
         status = path.lstat()
         is_link = path.is_symlink()
-        found[path.relative_to(root)] = is_link or (status.st_mode, int(status.st_mtime))
+        found[path.relative_to(root)] = is_link or (status.st_mode, status.st_mtime_ns // 10**9)
     return digest(root), found
 
 

@@ -47,7 +47,7 @@ def stats(root):
 
 def times_of_folders(root):
     folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
-    return {str(folder.relative_to(root)): int(folder.stat().st_mtime) for folder in folders}
+    return {str(folder.relative_to(root)): folder.stat().st_mtime_ns // 10**9 for folder in folders}
 
 
 def move(product, host, site, copy, status="completed", **options):

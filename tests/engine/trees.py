@@ -188,7 +188,8 @@ def seen(root: Path) -> dict[bytes, tuple[object, ...]]:
         for name in folders + files:
             path = os.path.join(parent, name)
             status = os.lstat(path)
-            mode, mtime = stat.S_IMODE(status.st_mode), int(status.st_mtime)
+            # Not of the time as a float, which is rounded up where a second is nearly over.
+            mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns // 10**9
             key = os.path.relpath(path, base)
             if stat.S_ISLNK(status.st_mode):
                 found[key] = ("link", os.readlink(path), mtime)
