@@ -1,5 +1,6 @@
 """Messages: how a shard's row gets to a worker. A message carries ids only and does no harm when lost or doubled."""
 
+from collections.abc import Iterator
 from functools import partial
 from uuid import UUID
 
@@ -67,27 +68,30 @@ def enqueue(shard: Shard, *, is_first: bool = False) -> bool:
 def queue_waiting(job_id: UUID, kept: list[Shard] | None = None) -> None:
     """Queue what a running job has waiting: prepare and finish at once, and work as its turn comes.
 
-    A job that one worker does by itself needs no message. One shard of the job is put into `kept` instead, where its
-    turn comes before all others: a worker that is free goes on with it.
+    A job that one worker does by itself needs no message. With `kept`, the shard whose turn comes before all others is
+    put there instead, if it is one of this job and nothing is queued: a worker that is free goes on with it.
     """
-    if kept is not None and Shard.objects.filter(state=ShardState.QUEUED).exists():
-        kept = None
+    keeps = kept is not None and not Shard.objects.filter(state=ShardState.QUEUED).exists()
+    for shard, is_first in _next_shards(job_id):
+        if keeps and kept is not None and shard.job_id == job_id:
+            kept.append(shard)
+            if shard.kind == ShardKind.WORK:
+                Job.objects.filter(pk=job_id).update(served_at=timezone.now())
+        else:
+            enqueue(shard, is_first=is_first)
+        keeps = False
+
+
+def _next_shards(job_id: UUID) -> Iterator[tuple[Shard, bool]]:
+    """What is to be given out now, with whether it is the first work of its job. Work comes last, and is chosen when
+    what comes before it has been given out."""
     mine = Job.objects.filter(pk=job_id, status=JobStatus.RUNNING, desired=Desired.RUN, executor="")
     if mine.due().exists():
         waiting = Shard.objects.filter(job_id=job_id, state=ShardState.WAITING)
         for shard in waiting.exclude(kind=ShardKind.WORK):
-            if kept is None or kept:
-                enqueue(shard)
-            else:
-                kept.append(shard)
+            yield shard, False
     slots, most_of_one = presence.count_slots()
-    for shard, is_first in turns.next_work(max(1, slots), max(1, most_of_one)):
-        if kept == [] and shard.job_id == job_id:
-            kept.append(shard)
-            Job.objects.filter(pk=job_id).update(served_at=timezone.now())
-        else:
-            enqueue(shard, is_first=is_first)
-        kept = None
+    yield from turns.next_work(max(1, slots), max(1, most_of_one))
 
 
 def queue_pending() -> None:

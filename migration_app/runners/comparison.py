@@ -24,8 +24,9 @@ from sessions_app.runners import JobFailed, Json, NewEvent, ShardContext, log_wa
 
 BY_SIZE = "The destination keeps no times: files of the same size are taken for the same."
 HIDDEN = "A folder above it cannot be listed."
-_ONLY_THERE = "only"
 NOT_FOUND = "It is not at the source, or a pattern leaves it out."
+_ONLY_THERE = "only"
+"""In a cursor, in place of whether a folder is at the destination too."""
 
 
 @dataclass(slots=True)
@@ -288,11 +289,11 @@ class _Comparison:
                 ],
             )
 
-        # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
         shards, cut.cutter.shards = cut.cutter.shards, []
         if self._waits:
             cut.held += shards
             shards = []
+        # Room for the rows that `write` may add: numbers may have holes, they only have to grow.
         cursor = cut.as_json() | {"next": cut.next + len(unreadable)}
         current = {"path": path_shown(self._rows[-1].entry.path)} if self._rows else {}
         if self._last_error:

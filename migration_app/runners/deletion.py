@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from migration_app import manifest
@@ -11,9 +11,9 @@ from migration_app.engine.items import Done
 from migration_app.models import EntryState
 from migration_app.paths import path_bytes, path_shown
 from migration_app.runners.connections import Route, side_of
+from migration_app.runners.tally import counters_of_job, failures_of, outcomes_of
 from migration_app.storages.base import Entry, Storage
-from sessions_app.models import Shard
-from sessions_app.runners import NewEvent, ShardContext, log_info, log_warning, sum_counters
+from sessions_app.runners import ShardContext, log_info, log_warning
 
 UNASKED = 100
 """So much is deleted without a second question, where it is no more than half of what is there."""
@@ -49,9 +49,8 @@ def guard_of(context: ShardContext) -> Guard:
     """What stands between a job and its deletions, as the comparison has found it."""
     # Of a job that is tried again what it has deleted already counts too.
     count = manifest.deletions(context.job_id).exclude(state=EntryState.SKIPPED).count()
-    shards = Shard.objects.filter(job_id=context.job_id).exclude(number=context.number)
-    counters = sum_counters([*shards.values_list("counters", flat=True), context.counters])
-    return Guard(count, counters.get("there", 0), context.params.get("confirm_deletions", 0))
+    there = counters_of_job(context).get("there", 0)
+    return Guard(count, there, context.params.get("confirm_deletions", 0))
 
 
 def delete_extraneous(context: ShardContext) -> None:
@@ -72,9 +71,7 @@ def delete_extraneous(context: ShardContext) -> None:
         below = rows[-1].number
         left = {row.number: manifest.entry_of(row) for row in rows}
 
-        def deleted(
-            destination: Storage, left: dict[int, Entry] = left
-        ) -> AsyncGenerator[list[tuple[int, Done]], None]:
+        def deleted(destination: Storage, left: dict[int, Entry] = left) -> AsyncGenerator[list[Done], None]:
             return _deleted(destination, left)
 
         route = Route(context, [side_of(context, "destination", "destination_root")], deleted)
@@ -84,28 +81,23 @@ def delete_extraneous(context: ShardContext) -> None:
     context.checkpoint(events=[log_info(f"Deleted at the destination: {deleted_count:,}.")])
 
 
-async def _deleted(
-    destination: Storage, left: dict[int, Entry]
-) -> AsyncGenerator[list[tuple[int, Done]], None]:
-    """What is done of `left`, with its numbers: that holds what was not saved before the connection broke."""
+async def _deleted(destination: Storage, left: dict[int, Entry]) -> AsyncGenerator[list[Done], None]:
+    """What is done of `left`, by its numbers: that holds what was not saved before the connection broke."""
     numbers = list(left)
     async with aclosing(delete_entries(destination, list(left.values()))) as batches:
         async for batch in batches:
-            yield [(numbers[one.number], one) for one in batch]
+            yield [replace(one, number=numbers[one.number]) for one in batch]
 
 
-def _save(context: ShardContext, left: dict[int, Entry], done: list[tuple[int, Done]]) -> None:
-    for number, _ in done:
-        left.pop(number, None)
-    failed = [one for _, one in done if one.error is not None]
-    context.counters["failed"] = context.counters.get("failed", 0) + len(failed)
-    outcomes = [(number, "" if one.error is None else str(one.error), one.tries) for number, one in done]
+def _save(context: ShardContext, left: dict[int, Entry], done: list[Done]) -> None:
+    for one in done:
+        left.pop(one.number, None)
+    failures = failures_of(done)
+    context.counters["failed"] = context.counters.get("failed", 0) + len(failures)
     context.checkpoint(
-        events=[
-            NewEvent("file_failed", {"path": path_shown(one.path), "error": str(one.error)}) for one in failed
-        ],
-        current={"path": path_shown(done[-1][1].path)} if done else None,
-        write=partial(manifest.mark, context.job_id, outcomes) if outcomes else None,
+        events=failures,
+        current={"path": path_shown(done[-1].path)} if done else None,
+        write=partial(manifest.mark, context.job_id, outcomes_of(done)),
     )
 
 

@@ -76,7 +76,6 @@ def _result(context: ShardContext) -> Json:
     job = Job.objects.get(pk=context.job_id)
     rows = manifest.rows_of(job.pk)
     sums = _sums(job.pk)
-    deletes = context.params.get("delete_extraneous", False)
     # Nobody looks through a million rows for what is known not to be there.
     failed = manifest.all_rows(job.pk).filter(state=EntryState.FAILED).order_by("number")
     failed = failed if sums["failed"] else failed.none()
@@ -105,7 +104,7 @@ def _result(context: ShardContext) -> Json:
         "bytes_resumed": counters.get("resumed", 0),
         "resumed_files": _resumed(job),
     }
-    if deletes:
+    if context.params.get("delete_extraneous"):
         found["entries_deleted"] = sums["deleted"]
     if context.params.get("checksum"):
         found["comparison"] = comparison_result(counters)

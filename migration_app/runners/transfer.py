@@ -26,10 +26,10 @@ from migration_app.runners.leftovers import remove_temp_files
 from migration_app.runners.outcome import dry_run_outcome, refused_outcome, transfer_outcome, ways_of
 from migration_app.runners.progress import rate_of, transfer_progress
 from migration_app.runners.shares import Bandwidth
+from migration_app.runners.tally import counters_of_job, failures_of, outcomes_of
 from migration_app.runners.verification import verify
 from migration_app.storages.base import Entry, Kind, Storage
 from sessions_app.fields import MOST, Amount
-from sessions_app.models import Shard
 from sessions_app.runners import (
     Claim,
     Json,
@@ -39,7 +39,6 @@ from sessions_app.runners import (
     ShardContext,
     Snapshot,
     log_warning,
-    sum_counters,
 )
 
 RESUME = ".venv/bin/python manage.py move --resume"
@@ -196,7 +195,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
             counters["resumed"] = counters.get("resumed", 0) + one.resumed
     counters["in_flight"] = batches[-1].bytes_in_flight
     beginnings = [beginning for batch in batches for beginning in batch.beginnings]
-    failures = _failures(done)
+    failures = failures_of(done)
     notes = [log_warning(note) for batch in batches for note in batch.notes]
     current: Json = {
         "path": path_shown(batches[-1].current_file),
@@ -208,7 +207,7 @@ def _save_copies(context: ShardContext, left: dict[int, Item], batches: list[Tra
     }
     if failures:
         current["last_error"] = failures[-1].data["error"]
-    outcomes = [(one.number, str(one.error) if one.error is not None else "", one.tries) for one in done]
+    outcomes = outcomes_of(done)
     context.checkpoint(
         cursor={str(number): size for number, size in batches[-1].partial.items()},
         current=current,
@@ -230,14 +229,6 @@ def _resumption(beginning: Beginning) -> NewEvent:
         level, text = "info", f"Goes on with {path} after {beginning.bytes:,} bytes, which were {how}."
     resumed = {"path": path, "bytes": beginning.bytes, "proof": proof}
     return NewEvent("log", {"level": level, "message": text, "resumed": resumed})
-
-
-def _failures(done: list[Done]) -> list[NewEvent]:
-    return [
-        NewEvent("file_failed", {"path": path_shown(one.path), "error": str(one.error)})
-        for one in done
-        if one.error is not None
-    ]
 
 
 def _finish_folders(context: ShardContext) -> str:
@@ -275,13 +266,12 @@ def _save_folders(context: ShardContext, numbers: list[int], done: list[Done]) -
     context.counters["failed"] = context.counters.get("failed", 0) + len(failed)
     context.counters["folder_refusals"] += sum(one.refusal is not None for one in done)
     outcomes = [(numbers[one.number], str(one.error), one.tries) for one in failed]
-    context.checkpoint(events=_failures(failed), write=lambda: manifest.mark(context.job_id, outcomes))
+    context.checkpoint(events=failures_of(failed), write=lambda: manifest.mark(context.job_id, outcomes))
 
 
 def _tell_refusals(context: ShardContext, of_root: str) -> None:
     """Say once for how many files and folders mode and mtime could not be set; remember where it never works."""
-    shards = Shard.objects.filter(job_id=context.job_id).exclude(number=context.number)
-    counters = sum_counters([*shards.values_list("counters", flat=True), context.counters])
+    counters = counters_of_job(context)
     copied, refused = counters.get("files", 0), counters.get("refusals", 0)
     folders, equal = counters.get("folder_refusals", 0), counters.get("unmended", 0)
     side = side_of(context, "destination", "destination_root")
